@@ -1,0 +1,221 @@
+"""The seven combinations of the exposures, with their variance and the number of values used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from crdetect.errors import InputError
+from crdetect.masks import Masks
+from crdetect.noise import Noise
+from crdetect.stack import Stack, Statistics, row_blocks
+
+COMBINATIONS = ("mean", "median", "min", "mediancr", "meancrt", "meancr", "meancr2")
+"""Names of the combinations."""
+
+LocalMedian = tuple[int, int, int, int]
+"""A pixel to be replaced by a local median: x, y (FITS), width in x, width in y."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A combined image; all arrays are (rows, columns).
+
+    Attributes
+    ----------
+    value : array of float32
+        ADU; NaN where no exposure has a value.
+    variance : array of float32
+        ADU². Sample variance (ddof 1) of the values used; where one value is used or the value
+        is interpolated from other pixels, max(value, 0)/gain + rnoise².
+    count : array of int16
+        How many exposures' values at this pixel the value comes from: 0 where it is interpolated
+        from other pixels, or missing.
+    """
+
+    value: np.ndarray
+    variance: np.ndarray
+    count: np.ndarray
+
+    def replaced(self, mask: np.ndarray, other: Combination) -> Combination:
+        """Take the pixels of a mask from another combination."""
+        return Combination(
+            np.where(mask, other.value, self.value),
+            np.where(mask, other.variance, self.variance),
+            np.where(mask, other.count, self.count),
+        )
+
+
+def combine(
+    stack: Stack,
+    statistics: Statistics,
+    masks: Masks,
+    noise: Noise,
+    auxclean: np.ndarray | None = None,
+    local_medians: Iterable[LocalMedian] | None = None,
+) -> dict[str, Combination]:
+    """Combine the exposures in seven ways.
+
+    Parameters
+    ----------
+    stack : Stack
+        The exposures.
+    statistics : Statistics
+        Of that stack.
+    masks : Masks
+        What was detected.
+    noise : Noise
+        Gain and read noise.
+    auxclean : (rows, columns) array of float32, optional
+        Takes the place of min2d in masked pixels (``use_auxmedian``), ADU.
+    local_medians : iterable of (x, y, width in x, width in y), optional
+        Pixels of all combinations replaced by the median of the box around them.
+
+    Returns
+    -------
+    dict of Combination
+        By the names in `COMBINATIONS`.
+
+    Raises
+    ------
+    InputError
+        If the masks do not fit the stack.
+    """
+    check_masks(stack, masks)
+    combiner = Combiner(stack, statistics, noise)
+    minimum = combiner.minimum()
+    filling = minimum if auxclean is None else combiner.interpolated(auxclean)
+    mean, median = combiner.mean(), combiner.median()
+    mediancr = median.replaced(masks.mediancr, filling)
+    meancr = combiner.masked_mean(masks.crmasks, filling)
+    combined = {
+        "mean": mean,
+        "median": median,
+        "min": minimum,
+        "mediancr": mediancr,
+        "meancrt": mean.replaced(masks.meancrt, mediancr),
+        "meancr": meancr,
+        "meancr2": meancr.replaced(masks.meancr, filling),
+    }
+    boxes = tuple(local_medians or ())
+    if boxes:
+        combined = {
+            name: combiner.with_local_medians(image, boxes) for name, image in combined.items()
+        }
+    return combined
+
+
+def check_masks(stack: Stack, masks: Masks) -> None:
+    """Raise InputError unless the masks have the stack's number of exposures and shape."""
+    expected = (len(stack), *stack.shape)
+    if masks.crmasks.shape != expected:
+        raise InputError(
+            f"the masks are for {masks.crmasks.shape[0]} exposures of shape "
+            f"{masks.crmasks.shape[1:]}, the exposures are {expected[0]} of shape {expected[1:]}"
+        )
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """Makes combinations of one stack."""
+
+    stack: Stack
+    statistics: Statistics
+    noise: Noise
+
+    def mean(self) -> Combination:
+        """Mean of all values."""
+        s = self.statistics
+        return self._with_sample_variance(s.mean2d, None)
+
+    def median(self) -> Combination:
+        """Median of all values."""
+        return self._with_sample_variance(self.statistics.median2d, None)
+
+    def minimum(self) -> Combination:
+        """Mean of the N − c lowest values."""
+        s = self.statistics
+        count = np.minimum(np.maximum(s.count2d - s.coincidences, 1), s.count2d)
+        if (count <= 1).all():
+            return Combination(
+                s.min2d, self.noise.variance_adu2(s.min2d), count.astype(np.int16)
+            )
+        # the values used are those not above the (N − c)-th lowest
+        ordered = np.sort(self.stack.exposures, axis=0)
+        limit = np.take_along_axis(ordered, np.maximum(count - 1, 0)[np.newaxis], axis=0)
+        return self._with_sample_variance(s.min2d, self.stack.exposures > limit)
+
+    def interpolated(self, image_adu: np.ndarray) -> Combination:
+        """Values made from other pixels: no exposure's own."""
+        value = np.where(self.statistics.count2d > 0, image_adu, np.float32(np.nan))
+        return Combination(
+            value, self.noise.variance_adu2(value), np.zeros(value.shape, np.int16)
+        )
+
+    def masked_mean(self, crmasks: np.ndarray, filling: Combination) -> Combination:
+        """Mean of the exposures without a cosmic ray, and the filling where all have one."""
+        blocks = list(row_blocks(self.stack.shape))
+        value = np.empty(self.stack.shape, np.float32)
+
+        def mean_rows(rows: slice) -> None:
+            data = self.stack.exposures[:, rows]
+            used = ~crmasks[:, rows] & ~np.isnan(data)
+            total = np.sum(data, axis=0, dtype=np.float64, where=used)
+            with np.errstate(invalid="ignore"):
+                value[rows] = total / used.sum(axis=0)
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(mean_rows, blocks))
+        mean = self._with_sample_variance(value, crmasks)
+        return mean.replaced((mean.count == 0) & (self.statistics.count2d > 0), filling)
+
+    def _with_sample_variance(self, value: np.ndarray, left_out: np.ndarray | None) -> Combination:
+        """Add the sample variance of the values that are not left out."""
+        variance = np.empty(value.shape, np.float32)
+        count = np.empty(value.shape, np.int16)
+
+        def rows_variance(rows: slice) -> None:
+            data = self.stack.exposures[:, rows]
+            used = ~np.isnan(data)
+            if left_out is not None:
+                used &= ~left_out[:, rows]
+            n = used.sum(axis=0)
+            mean = np.sum(data, axis=0, dtype=np.float64, where=used) / np.maximum(n, 1)
+            square = np.square(data - mean)
+            sample = np.sum(square, axis=0, where=used) / np.maximum(n - 1, 1)
+            model = self.noise.rows(rows).variance_adu2(value[rows])
+            variance[rows] = np.where(n > 1, sample, model)
+            count[rows] = n
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(rows_variance, row_blocks(value.shape)))
+        return Combination(value, variance, count)
+
+    def with_local_medians(
+        self, image: Combination, boxes: Iterable[LocalMedian]
+    ) -> Combination:
+        """Replace pixels by the median of the box around them."""
+        value, chosen = image.value.copy(), np.zeros(image.value.shape, bool)
+        for x, y, width_x, width_y in boxes:
+            _check_inside(x, y, value.shape)
+            value[y - 1, x - 1] = _box_median(image.value, x - 1, y - 1, width_x, width_y)
+            chosen[y - 1, x - 1] = True
+        return image.replaced(chosen, self.interpolated(value))
+
+
+def _check_inside(x: int, y: int, shape: tuple[int, int]) -> None:
+    if x > shape[1] or y > shape[0]:
+        raise InputError(
+            f"pixels_to_be_replaced_by_local_median: pixel [{x}, {y}] is outside the image "
+            f"[1, {shape[1]}, 1, {shape[0]}]"
+        )
+
+
+def _box_median(image: np.ndarray, x: int, y: int, width_x: int, width_y: int) -> float:
+    """Median of a box centred on a pixel (from 0), cut at the borders."""
+    x0, y0 = max(x - width_x // 2, 0), max(y - width_y // 2, 0)
+    box = image[y0 : y + width_y // 2 + 1, x0 : x + width_x // 2 + 1]
+    return float(np.nanmedian(box)) if np.isfinite(box).any() else np.nan

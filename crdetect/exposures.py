@@ -1,0 +1,185 @@
+"""From FITS files to a stack: reading, checking, and removing the bias, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from crdetect.errors import InputError
+from crdetect.noise import Noise
+from crdetect.parameters import Inputs
+from crdetect.stack import Stack
+
+_NOT_KEPT = ("BSCALE", "BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTLEVEL", "CHECKSUM", "DATASUM")
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """Exposures as read.
+
+    Attributes
+    ----------
+    stack : Stack
+        Images, ADU, bias removed.
+    noise : Noise
+        Gain and read noise.
+    headers : tuple of astropy.io.fits.Header
+        One per exposure: the primary header, and that of the image's extension over it, without
+        what describes the storage.
+    names : tuple of str
+        File names.
+    """
+
+    stack: Stack
+    noise: Noise
+    headers: tuple[fits.Header, ...]
+    names: tuple[str, ...]
+
+
+def read_exposures(inputs: Inputs, folder: Path) -> Exposures:
+    """Read the exposures of a params file.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Files, extension, gain, read noise and bias.
+    folder : Path
+        Where relative paths start from; the current folder is tried next.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, given twice, not FITS, or its image is not 2-D, not finite
+        anywhere, or not of the same shape as the others.
+    """
+    paths = [find_file(name, folder, "images") for name in inputs.images]
+    _check_distinct(paths)
+    opened = [read_image(path, inputs.extnum) for path in paths]
+    return make_exposures(
+        [data for data, _ in opened],
+        [header for _, header in opened],
+        [str(name) for name in inputs.images],
+        _number_or_map(inputs.gain, folder, "gain"),
+        _number_or_map(inputs.rnoise, folder, "rnoise"),
+        _number_or_map(inputs.bias, folder, "bias"),
+    )
+
+
+def make_exposures(
+    images: Sequence[np.ndarray],
+    headers: Sequence[fits.Header],
+    names: Sequence[str],
+    gain: float | np.ndarray,
+    rnoise: float | np.ndarray,
+    bias: float | np.ndarray,
+) -> Exposures:
+    """Check images that were read, remove the bias and stack them.
+
+    Raises
+    ------
+    InputError
+        If shapes differ or an image has no finite value.
+    """
+    shape = images[0].shape
+    for name, image in zip(names, images, strict=True):
+        if image.shape != shape:
+            raise InputError(
+                f"images: {name} has shape {image.shape}, but {names[0]} has {shape} "
+                "(rows, columns): they must be equal"
+            )
+        if not np.isfinite(image).any():
+            raise InputError(f"images: {name} has no finite value")
+    if np.ndim(bias) and bias.shape != shape:
+        raise InputError(f"the map of bias has shape {bias.shape}, the exposures {shape}")
+    noise = Noise(gain, rnoise)
+    noise.check_shape(shape)
+    cube = np.empty((len(images), *shape), np.float32)
+    for plane, image in zip(cube, images, strict=True):
+        np.subtract(image, bias, out=plane, casting="unsafe")
+    return Exposures(Stack(cube), noise, tuple(headers), tuple(names))
+
+
+def find_file(name: str, folder: Path, what: str) -> Path:
+    """Find a file named in a params file: in that file's folder, else in the current one."""
+    for candidate in dict.fromkeys([folder / name, Path(name)]):
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"{what}: no file {name} (looked in {folder.resolve()} and {Path.cwd()})")
+
+
+def read_image(path: Path, extnum: int | str | None) -> tuple[np.ndarray, fits.Header]:
+    """Read one 2-D image and its header.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file, compressed or not.
+    extnum : int, str or None
+        Extension's number or name; None for the first that holds an image.
+
+    Raises
+    ------
+    InputError
+        If the file is not readable FITS, or has no such extension, or it is not a 2-D image.
+    """
+    try:
+        # memory mapping does not go with compression or scaling
+        with fits.open(path, memmap=False) as hdul:
+            return image_of(hdul, extnum, path.name)
+    except (OSError, ValueError, TypeError, IndexError, EOFError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path.name} cannot be read as FITS: {reason}") from error
+
+
+def image_of(
+    hdul: fits.HDUList, extnum: int | str | None, name: str
+) -> tuple[np.ndarray, fits.Header]:
+    """Take the 2-D image and the header of one extension of an open file."""
+    images = {i: hdu for i, hdu in enumerate(hdul) if hdu.is_image and hdu.header.get("NAXIS")}
+    listing = ", ".join(f"{i} {hdu.name}".strip() for i, hdu in images.items()) or "none"
+    try:
+        hdu = hdul[min(images) if extnum is None and images else extnum or 0]
+    except (KeyError, IndexError):
+        raise InputError(
+            f"{name} has no extension {extnum}; extensions with an image: {listing}"
+        ) from None
+    if not hdu.is_image or hdu.data is None:
+        raise InputError(
+            f"{name}: extension {extnum or 0} holds no image; extensions with an image: {listing}"
+        )
+    if hdu.data.ndim != 2:
+        raise InputError(
+            f"{name}: the image has {hdu.data.ndim} dimensions, 2 are needed (shape {hdu.data.shape})"
+        )
+    header = _plain_header(hdul[0].header)
+    if hdu is not hdul[0]:
+        header.update(_plain_header(hdu.header))
+    return hdu.data, header
+
+
+def _plain_header(header: fits.Header) -> fits.Header:
+    plain = header.copy(strip=True)
+    for key in _NOT_KEPT:
+        plain.remove(key, ignore_missing=True, remove_all=True)
+    return plain
+
+
+def _check_distinct(paths: Sequence[Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in seen:
+            raise InputError(f"images: {path.name} is given twice: exposures must be different files")
+        seen[path.resolve()] = path
+
+
+def _number_or_map(value: float | str, folder: Path, what: str) -> float | np.ndarray:
+    if isinstance(value, str):
+        data, _ = read_image(find_file(value, folder, what), None)
+        return data.astype(np.float32)
+    return value

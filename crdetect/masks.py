@@ -1,0 +1,221 @@
+"""Masks: features, thresholds by feature, dilation, regions, codes and classes.
+
+A mask is a boolean (rows, columns) array, True where a cosmic ray is. A *feature* is a group of
+pixels connected by sides or corners (8-connected). Nothing here loops over features: what concerns
+a feature goes through a table indexed by its label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from crdetect.errors import InputError
+
+MM_ONLY, AUX_ONLY, BOTH, ADDED = 2, 3, 4, 1
+"""Codes of a flagged pixel: by M.M.Cosmic, by the auxiliary detector, by both, or neither
+(added by the global dilation or by ``pixels_to_be_flagged_as_cr``)."""
+
+CLASSES = ("any4", "only3", "only2", "other")
+"""Classes of features: a pixel of both; all by aux; all by M.M.; any other mixture."""
+
+
+def label_features(mask: np.ndarray) -> tuple[int, np.ndarray]:
+    """Label the 8-connected features of a mask.
+
+    Returns
+    -------
+    n : int
+        Number of features.
+    labels : (rows, columns) array of int32
+        0 outside, 1…n in the features.
+    """
+    n, labels = cv2.connectedComponents(as_uint8(mask), connectivity=8, ltype=cv2.CV_32S)
+    return n - 1, labels
+
+
+def features_touching(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Keep the features of a mask that hold at least one pixel of ``seeds``."""
+    n, labels = label_features(mask)
+    kept = np.zeros(n + 1, bool)
+    kept[labels[seeds & mask]] = True
+    return kept[labels]
+
+
+def dilate(mask: np.ndarray, times: int) -> np.ndarray:
+    """Dilate a mask by its 8 neighbours, so many times."""
+    if times == 0:
+        return mask
+    return cv2.dilate(as_uint8(mask), np.ones((3, 3), np.uint8), iterations=times).view(bool)
+
+
+def as_uint8(mask: np.ndarray) -> np.ndarray:
+    """See a mask as 0 and 1 without copying it where possible."""
+    return np.ascontiguousarray(mask, dtype=bool).view(np.uint8)
+
+
+def region_mask(
+    regions: Iterable[tuple[int, int, int, int]] | None, shape: tuple[int, int]
+) -> np.ndarray:
+    """Mark regions ``[xmin, xmax, ymin, ymax]`` (FITS pixels, inclusive).
+
+    Raises
+    ------
+    InputError
+        If a region leaves the image.
+    """
+    marked = np.zeros(shape, bool)
+    for xmin, xmax, ymin, ymax in regions or ():
+        if xmax > shape[1] or ymax > shape[0]:
+            raise InputError(
+                f"region [{xmin}, {xmax}, {ymin}, {ymax}] leaves the image "
+                f"[1, {shape[1]}, 1, {shape[0]}]"
+            )
+        marked[ymin - 1 : ymax, xmin - 1 : xmax] = True
+    return marked
+
+
+def pixel_mask(pixels: Iterable[tuple[int, int]] | None, shape: tuple[int, int]) -> np.ndarray:
+    """Mark pixels ``[x, y]`` (FITS).
+
+    Raises
+    ------
+    InputError
+        If a pixel is outside the image.
+    """
+    return region_mask(((x, x, y, y) for x, y in pixels or ()), shape)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user decides about pixels, whatever is detected.
+
+    Attributes
+    ----------
+    skipped, flagged, ignored : (rows, columns) arrays of bool
+        Regions where nothing is detected, pixels flagged and pixels never flagged. A flagged
+        pixel is flagged in a skipped region too.
+    """
+
+    skipped: np.ndarray
+    flagged: np.ndarray
+    ignored: np.ndarray
+
+    def detectable(self, mask: np.ndarray) -> np.ndarray:
+        """Take skipped regions and ignored pixels out of a mask."""
+        return mask & ~self.skipped & ~self.ignored
+
+    def complete(self, detected: np.ndarray, dilation: int) -> np.ndarray:
+        """Add the flagged pixels, dilate, and keep the other decisions."""
+        grown = dilate(detected | self.flagged, dilation)
+        return self.detectable(grown) | self.flagged
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What each method flagged in one image, before the global dilation.
+
+    Attributes
+    ----------
+    aux, mm : (rows, columns) arrays of bool
+        Flagged by the detector of one image, and by the Median-Minimum diagram.
+    """
+
+    aux: np.ndarray
+    mm: np.ndarray
+
+    @property
+    def union(self) -> np.ndarray:
+        """Flagged by either."""
+        return self.aux | self.mm
+
+    def codes(self, mask: np.ndarray) -> np.ndarray:
+        """Codes (uint8) of the pixels of a final mask, 0 outside."""
+        codes = np.where(mask, np.uint8(ADDED), np.uint8(0))
+        codes[mask & self.mm] = MM_ONLY
+        codes[mask & self.aux] = AUX_ONLY
+        codes[mask & self.aux & self.mm] = BOTH
+        return codes
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a mask with their codes.
+
+    Attributes
+    ----------
+    y, x : arrays of int
+        Pixels of all features (from 0), sorted by feature, then row, then column.
+    label : array of int
+        Feature of each pixel, from 1.
+    code : array of uint8
+        Code of each pixel.
+    """
+
+    y: np.ndarray
+    x: np.ndarray
+    label: np.ndarray
+    code: np.ndarray
+
+    @classmethod
+    def of(cls, codes: np.ndarray) -> Features:
+        """Group the coded pixels of an image."""
+        _, labels = label_features(codes > 0)
+        y, x = np.nonzero(codes)
+        label = labels[y, x]
+        order = np.argsort(label, kind="stable")
+        y, x, label = y[order], x[order], label[order]
+        return cls(y, x, label, codes[y, x])
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Class of each feature (index in `CLASSES`), for features 1…n.
+
+        Added pixels do not count: a feature of pixels by aux, dilated, is still *only3*.
+        """
+        n = int(self.label[-1]) if self.label.size else 0
+        holds = {
+            code: np.bincount(self.label[self.code == code], minlength=n + 1)[1:] > 0
+            for code in (MM_ONLY, AUX_ONLY, BOTH)
+        }
+        only3 = holds[AUX_ONLY] & ~holds[MM_ONLY]
+        only2 = holds[MM_ONLY] & ~holds[AUX_ONLY]
+        return np.select([holds[BOTH], only3, only2], [0, 1, 2], default=3)
+
+    def counts(self) -> dict[str, int]:
+        """Count the features of each class."""
+        number = np.bincount(self.classes, minlength=len(CLASSES))
+        return {name: int(n) for name, n in zip(CLASSES, number, strict=True)}
+
+    def of_class(self, name: str) -> np.ndarray:
+        """Rows ``feature number (from 1 within the class), x, y (FITS), code``."""
+        wanted = self.classes == CLASSES.index(name)
+        rows = wanted[self.label - 1]
+        number = np.cumsum(wanted)[self.label[rows] - 1]
+        return np.column_stack([number, self.x[rows] + 1, self.y[rows] + 1, self.code[rows]])
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of a run.
+
+    Attributes
+    ----------
+    mediancr : (rows, columns) array of bool
+        Pixels where the median is wrong: hit in at least two exposures.
+    meancrt : (rows, columns) array of bool
+        Pixels where the mean is wrong: hit in at least one.
+    crmasks : (N, rows, columns) array of bool
+        Pixels hit in each exposure.
+    meancr : (rows, columns) array of bool
+        What the detector still finds in the mean of the unmasked exposures.
+    """
+
+    mediancr: np.ndarray
+    meancrt: np.ndarray
+    crmasks: np.ndarray
+    meancr: np.ndarray

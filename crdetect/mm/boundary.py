@@ -1,0 +1,211 @@
+"""The boundary of the clean pixels in the Median-Minimum diagram.
+
+It is fitted once and is the same object for flagging and for figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import BSpline
+from scipy.optimize import nnls
+
+from crdetect.errors import InputError
+from crdetect.mm.diagram import Diagram
+from crdetect.parameters import MM
+
+_FIXED_POINT_WEIGHT = 10000.0  # times the largest weight of the other points
+_SLOPES_PER_INTERVAL = 10  # where the slope is held non-negative
+_SMOOTHNESS = 1e-6  # weight of the second differences: decides where no point does
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A spline, constant beyond its outer knots."""
+
+    spline: BSpline
+
+    @property
+    def knots(self) -> np.ndarray:
+        """Abscissae of the knots, ADU."""
+        return np.unique(self.spline.t)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Height of the boundary at x, ADU."""
+        return self.spline(np.clip(x, self.spline.t[0], self.spline.t[-1]))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points that a boundary is fitted to, ADU, with the weights of the last round."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """The boundary and how it came about.
+
+    Attributes
+    ----------
+    kind : str
+        ``spline`` or ``piecewise``.
+    rounds : tuple of Curve
+        The fit of each round; the last is the boundary.
+    points : Points
+        Points measured in the diagram; none for piecewise.
+    fixed : Points
+        Points given by the user.
+    """
+
+    kind: str
+    rounds: tuple[Curve, ...]
+    points: Points
+    fixed: Points
+
+    @property
+    def curve(self) -> Curve:
+        """The boundary itself."""
+        return self.rounds[-1]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Height of the boundary at x, ADU."""
+        return self.curve(x)
+
+
+def boundary_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
+    """In each column, the y above which one pixel of all simulated sets is expected.
+
+    It is the quantile 1 − 1/n of the column's n pixels, interpolated between the centres of the
+    bins; in a gap below the last pixel any height would do, and one end of the gap is taken. A
+    column with a single pixel gives y = 0, one without pixels has no point.
+
+    Returns
+    -------
+    x, y : arrays
+        Centre of the column and height, ADU.
+    """
+    x_edges, y_edges = diagram.limits.x_edges, diagram.limits.y_edges
+    centres = 0.5 * (y_edges[:-1] + y_edges[1:])
+    filled = np.flatnonzero(diagram.counts.any(axis=0))
+    y = np.zeros(filled.size)
+    for point, column in enumerate(diagram.counts.T[filled]):
+        pixels = column.sum() * diagram.nsets
+        if pixels > 1.5:
+            below = np.cumsum(column / column.sum())
+            y[point] = np.interp(1 - 1 / pixels, below, centres)
+    return 0.5 * (x_edges[filled] + x_edges[filled + 1]), y
+
+
+def fit_boundary(diagram: Diagram, parameters: MM) -> Boundary:
+    """Find the boundary of a simulated diagram.
+
+    Parameters
+    ----------
+    diagram : Diagram
+        Simulated clean pixels.
+    parameters : MM
+        Kind of boundary, knots, rounds and fixed points.
+
+    Returns
+    -------
+    Boundary
+
+    Raises
+    ------
+    InputError
+        If the diagram has too few columns with pixels for a spline.
+
+    References
+    ----------
+    Cardiel et al. 2026 (M.M.Cosmic).
+    """
+    fixed = _fixed_points(parameters)
+    if parameters.mm_boundary_fit == "piecewise":
+        order = np.argsort(fixed.x)
+        rounds = (_polyline(fixed.x[order], fixed.y[order]),)
+        return Boundary("piecewise", rounds, Points(*np.zeros((3, 0))), fixed)
+    x, y = boundary_points(diagram.without_isolated(parameters.mm_hist2d_min_neighbors))
+    if np.unique(np.append(x, fixed.x)).size < 2:
+        raise InputError(
+            "the Median-Minimum diagram has fewer than two columns with clean pixels: "
+            "give mm_fixed_points_in_boundary and mm_boundary_fit: piecewise"
+        )
+    weight = np.ones(x.size)
+    rounds = [_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit)]
+    for turn in range(1, parameters.mm_niter_boundary_extension + 1):
+        raised = parameters.mm_weight_boundary_extension**turn
+        weight = np.where(y > rounds[-1](x), raised, 1.0)
+        rounds.append(_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit))
+    return Boundary("spline", tuple(rounds), Points(x, y, weight), fixed)
+
+
+def _fixed_points(parameters: MM) -> Points:
+    given = parameters.mm_fixed_points_in_boundary or ()
+    rows = [(*point, _FIXED_POINT_WEIGHT)[:3] for point in given]
+    return Points(*np.array(rows, float).reshape(-1, 3).T)
+
+
+def _polyline(x: np.ndarray, y: np.ndarray) -> Curve:
+    return Curve(BSpline(np.concatenate([x[:1], x, x[-1:]]), y, 1))
+
+
+def _fit_with_fixed(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, fixed: Points, knots: int
+) -> Curve:
+    largest = weight.max(initial=1.0)
+    return fit_rising_spline(
+        np.append(x, fixed.x), np.append(y, fixed.y), np.append(weight, fixed.weight * largest), knots
+    )
+
+
+def fit_rising_spline(x: np.ndarray, y: np.ndarray, weight: np.ndarray, knots: int) -> Curve:
+    """Fit a cubic spline of non-negative slope by weighted least squares.
+
+    Parameters
+    ----------
+    x, y, weight : arrays
+        Points; the weights multiply the squared residuals.
+    knots : int
+        Number of equidistant knots from the first to the last x, both included.
+
+    Returns
+    -------
+    Curve
+
+    Notes
+    -----
+    Least squares with the inequalities that the slope be ≥ 0 at ten places in each interval
+    (problem LSI) become a least-distance problem, which non-negative least squares solve
+    exactly: Lawson & Hanson 1974, *Solving Least Squares Problems*, chapter 23.
+    """
+    places = np.linspace(x.min(), x.max(), knots)
+    t = np.concatenate([places[:1]] * 3 + [places] + [places[-1:]] * 3)
+    span = places[-1] - places[0]
+    root = np.sqrt(weight)
+    design = BSpline.design_matrix(x, t, 3).toarray() * root[:, np.newaxis]
+    n = design.shape[1]
+    smooth = np.sqrt(_SMOOTHNESS * weight.max()) * np.diff(np.eye(n), 2, axis=0)
+    q, r = np.linalg.qr(np.vstack([design, smooth]))
+    target = q.T @ np.concatenate([root * y, np.zeros(n - 2)])
+    where = np.linspace(places[0], places[-1], _SLOPES_PER_INTERVAL * (knots - 1) + 1)
+    slopes = BSpline(t, np.eye(n), 3).derivative()(where) * span
+    # z = R c − target: the nearest z to 0 with G z ≥ −G target
+    g = np.linalg.solve(r.T, slopes.T).T
+    z = _least_distance(g, -g @ target)
+    return Curve(BSpline(t, np.linalg.solve(r, z + target), 3))
+
+
+def _least_distance(g: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Return the shortest z with g z ≥ h (problem LDP)."""
+    if (h <= 0).all():
+        return np.zeros(g.shape[1])
+    scale = np.abs(h).max()  # keeps the problem of NNLS well conditioned
+    e = np.vstack([g.T, h / scale])
+    f = np.append(np.zeros(g.shape[1]), 1.0)
+    u, _ = nnls(e, f)
+    residual = e @ u - f
+    return -residual[:-1] / residual[-1] * scale

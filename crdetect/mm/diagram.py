@@ -1,0 +1,81 @@
+"""The Median-Minimum diagram: the number of clean pixels at each (min2d, median2d − min2d)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+BINS = 100
+"""Bins of the diagram in each direction."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the diagram in ADU; y starts at 0."""
+
+    xmin: float
+    xmax: float
+    ymax: float
+
+    @property
+    def x_edges(self) -> np.ndarray:
+        """Edges of the columns."""
+        return np.linspace(self.xmin, self.xmax, BINS + 1)
+
+    @property
+    def y_edges(self) -> np.ndarray:
+        """Edges of the rows."""
+        return np.linspace(0.0, self.ymax, BINS + 1)
+
+    def count(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Count points in the bins; those outside the limits do not count.
+
+        Returns
+        -------
+        (BINS, BINS) array of int
+            Rows are y, columns x.
+        """
+        column = _bin_index(x, self.xmin, self.xmax)
+        row = _bin_index(y, 0.0, self.ymax)
+        inside = (column >= 0) & (column < BINS) & (row >= 0) & (row < BINS)
+        flat = (row * BINS + column)[inside]
+        return np.bincount(flat, minlength=BINS * BINS).reshape(BINS, BINS)
+
+
+def _bin_index(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    scaled = np.floor((values - np.float32(low)) * np.float32(BINS / (high - low)))
+    index = scaled.astype(np.int32)
+    index[values == np.float32(high)] = BINS - 1  # the last bin holds its upper edge
+    return index
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A histogram of the diagram.
+
+    Attributes
+    ----------
+    limits : Limits
+        Its extent.
+    counts : (BINS, BINS) array of float
+        Mean number of pixels per set of exposures; rows are y, columns x.
+    nsets : int
+        How many sets the mean is over; 1 for the real exposures.
+    """
+
+    limits: Limits
+    counts: np.ndarray
+    nsets: int
+
+    def without_isolated(self, min_neighbors: int) -> Diagram:
+        """Empty the bins that have fewer non-empty neighbours (of 8) than asked for."""
+        if min_neighbors == 0:
+            return self
+        filled = (self.counts > 0).astype(np.float32)
+        kernel = np.ones((3, 3), np.float32)
+        kernel[1, 1] = 0
+        neighbors = cv2.filter2D(filled, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+        kept = np.where(np.rint(neighbors) >= min_neighbors, self.counts, 0)
+        return Diagram(self.limits, kept, self.nsets)

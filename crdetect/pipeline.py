@@ -1,0 +1,292 @@
+"""The order of steps: from a stack to masks, from masks to combined images."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from crdetect.combine import Combination, Combiner, combine
+from crdetect.detectors import make_detector
+from crdetect.detectors.fill import masked_median
+from crdetect.masks import (
+    Features,
+    Hits,
+    Masks,
+    Selection,
+    dilate,
+    features_touching,
+    pixel_mask,
+    region_mask,
+)
+from crdetect.mm.boundary import fit_boundary
+from crdetect.mm.criterion import Criterion
+from crdetect.mm.diagram import Diagram
+from crdetect.mm.simulation import make_scene, simulate
+from crdetect.noise import Noise
+from crdetect.parameters import General, Parameters
+from crdetect.stack import Stack, Statistics
+
+_logger = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class MedianMinimum:
+    """What the Median-Minimum diagram gave.
+
+    Attributes
+    ----------
+    criterion : Criterion
+        Boundary and thresholds that flagged the pixels.
+    simulated, real : Diagram
+        Clean pixels as simulated, and the pixels of the exposures.
+    """
+
+    criterion: Criterion
+    simulated: Diagram
+    real: Diagram
+
+
+@dataclass(frozen=True)
+class Detection:
+    """All that a run finds out.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        What was asked for.
+    statistics : Statistics
+        min2d, median2d, mean2d, max2d of the stack.
+    masks : Masks
+        The masks.
+    codes : (rows, columns) array of uint8
+        Which method flagged each pixel of MEDIANCR (`crdetect.masks`).
+    auxclean : (rows, columns) array of float32
+        The median with its cosmic rays replaced, ADU.
+    diagram : MedianMinimum or None
+        None when M.M.Cosmic does not take part.
+    """
+
+    parameters: Parameters
+    statistics: Statistics
+    masks: Masks
+    codes: np.ndarray
+    auxclean: np.ndarray
+    diagram: MedianMinimum | None
+
+    @property
+    def features(self) -> Features:
+        """The features of MEDIANCR."""
+        return Features.of(self.codes)
+
+    def combine(self, stack: Stack, noise: Noise) -> dict[str, Combination]:
+        """Combine the exposures with these masks, as the parameters ask for."""
+        general = self.parameters.general
+        return combine(
+            stack,
+            self.statistics,
+            self.masks,
+            noise,
+            self.auxclean if general.use_auxmedian else None,
+            general.pixels_to_be_replaced_by_local_median,
+        )
+
+
+def detect(
+    stack: Stack,
+    noise: Noise,
+    parameters: Parameters,
+    workers: int | None = None,
+    progress: Progress = lambda step: None,
+) -> Detection:
+    """Find the cosmic rays of equivalent exposures.
+
+    Parameters
+    ----------
+    stack : Stack
+        The exposures: ADU, bias removed.
+    noise : Noise
+        Gain (e/ADU) and read noise (ADU).
+    parameters : Parameters
+        Method and thresholds.
+    workers : int, optional
+        Threads; the number of processors by default. The result does not depend on it.
+    progress : callable, optional
+        Called with the name of each step as it begins.
+
+    Returns
+    -------
+    Detection
+
+    Raises
+    ------
+    InputError
+        If the parameters do not fit the exposures.
+    """
+    noise.check_shape(stack.shape)
+    workers = workers or os.cpu_count() or 1
+    selection = _selection(parameters.general, stack.shape)
+    progress("statistics of the stack")
+    statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
+
+    aux = _detect_in_each_image(stack, statistics, noise, parameters, workers, progress)
+    diagram = None
+    if parameters.general.uses_mm:
+        progress("simulating the Median-Minimum diagram")
+        diagram = _make_diagram(stack, statistics, noise, parameters, aux, workers)
+
+    progress("flagging")
+    judge = _Judge(statistics, selection, parameters.general.dilation, diagram, parameters)
+    median_hits = judge.hits(aux.median, statistics.median2d)
+    mediancr = judge.complete(median_hits)
+    meancrt = judge.complete(judge.hits(aux.mean, statistics.mean2d)) | mediancr
+    crmasks = np.empty(stack.exposures.shape, bool)
+    for crmask, mask, exposure in zip(crmasks, aux.exposures, stack.exposures, strict=True):
+        np.logical_and(judge.complete(judge.hits(mask, exposure)), meancrt, out=crmask)
+
+    auxclean = _fill_what_aux_missed(aux.auxclean, mediancr, median_hits.aux)
+    progress("cleaning the combined mean")
+    meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean)
+    masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr))
+    return Detection(
+        parameters, statistics, masks, median_hits.codes(mediancr), auxclean, diagram
+    )
+
+
+def _selection(general: General, shape: tuple[int, int]) -> Selection:
+    return Selection(
+        skipped=region_mask(general.regions_to_be_skipped, shape),
+        flagged=pixel_mask(general.pixels_to_be_flagged_as_cr, shape),
+        ignored=pixel_mask(general.pixels_to_be_ignored_as_cr, shape),
+    )
+
+
+@dataclass(frozen=True)
+class _Aux:
+    """What the detector of one image found in each image, and the images it cleaned."""
+
+    median: np.ndarray
+    mean: np.ndarray
+    exposures: list[np.ndarray]
+    auxclean: np.ndarray
+    clean_exposures: list[np.ndarray]
+
+    def anywhere(self) -> np.ndarray:
+        """Flagged in the median or in any exposure."""
+        return np.logical_or.reduce([self.median, *self.exposures])
+
+
+def _detect_in_each_image(
+    stack: Stack,
+    statistics: Statistics,
+    noise: Noise,
+    parameters: Parameters,
+    workers: int,
+    progress: Progress,
+) -> _Aux:
+    detector = make_detector(parameters)
+    keep_clean = parameters.general.uses_mm and parameters.mm.mm_synthetic == "single"
+    images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
+    images |= {f"exposure {i}": image for i, image in enumerate(stack.exposures, start=1)}
+
+    def run(item: tuple[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        name, image = item
+        if parameters.general.detector:
+            progress(f"{parameters.general.detector} in {name}")
+        result = detector.detect(image, noise)
+        _logger.info("%s: %d pixels by aux", name, np.count_nonzero(result.mask))
+        kept = name == "median2d" or (keep_clean and name != "mean2d")
+        return result.mask, result.image_adu if kept else None
+
+    with ThreadPoolExecutor(workers) as pool:
+        (median, auxclean), (mean, _), *rest = pool.map(run, images.items())
+    masks, cleaned = zip(*rest, strict=True)
+    return _Aux(median, mean, list(masks), auxclean, list(cleaned))
+
+
+def _make_diagram(
+    stack: Stack,
+    statistics: Statistics,
+    noise: Noise,
+    parameters: Parameters,
+    aux: _Aux,
+    workers: int,
+) -> MedianMinimum:
+    mm = parameters.mm
+    if mm.mm_synthetic == "single":
+        signals = aux.clean_exposures
+    else:
+        signals = [np.where(aux.median, statistics.min2d, statistics.median2d)] * len(stack)
+    hit = aux.anywhere()
+    scene = make_scene(stack, signals, noise, statistics.coincidences, hit)
+    clean = statistics.detectable & ~hit
+    x = statistics.min2d[clean]
+    simulated = simulate(scene, (float(x.min()), float(x.max())), mm, workers)
+    boundary = fit_boundary(simulated, mm)
+    seen = statistics.detectable
+    real = Diagram(
+        simulated.limits,
+        simulated.limits.count(
+            statistics.min2d[seen], statistics.median2d[seen] - statistics.min2d[seen]
+        ),
+        1,
+    )
+    return MedianMinimum(Criterion.make(boundary, noise, mm), simulated, real)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Decides what is flagged in an image, from what each method says."""
+
+    statistics: Statistics
+    selection: Selection
+    dilation: int
+    diagram: MedianMinimum | None
+    parameters: Parameters
+
+    def hits(self, aux: np.ndarray, image_adu: np.ndarray) -> Hits:
+        """Bring both methods together for one image."""
+        aux = self.selection.detectable(aux & self.statistics.detectable)
+        if self.diagram is None:
+            return Hits(aux, np.zeros_like(aux))
+        criterion = self.diagram.criterion
+        aux = features_touching(aux, criterion.beyond_threshold(image_adu, self.statistics))
+        mm = self.selection.detectable(criterion.flag(image_adu, self.statistics))
+        return Hits(aux, self._grow(mm, image_adu))
+
+    def _grow(self, mm: np.ndarray, image_adu: np.ndarray) -> np.ndarray:
+        grown = dilate(mm, self.parameters.mm.mm_dilation)
+        return self.selection.detectable(grown & self.statistics.detectable & ~np.isnan(image_adu))
+
+    def complete(self, hits: Hits) -> np.ndarray:
+        """Apply the user's decisions and the global dilation."""
+        return self.selection.complete(hits.union, self.dilation) & self.statistics.detectable
+
+
+def _fill_what_aux_missed(
+    auxclean: np.ndarray, mediancr: np.ndarray, aux: np.ndarray
+) -> np.ndarray:
+    """Replace the pixels of MEDIANCR that the detector did not find, hence did not clean."""
+    missed = mediancr & ~aux
+    return np.where(missed, masked_median(auxclean, mediancr), auxclean) if missed.any() else auxclean
+
+
+def _detect_in_meancr(
+    stack: Stack,
+    statistics: Statistics,
+    noise: Noise,
+    parameters: Parameters,
+    crmasks: np.ndarray,
+    auxclean: np.ndarray,
+) -> np.ndarray:
+    combiner = Combiner(stack, statistics, noise)
+    use_aux = parameters.general.use_auxmedian
+    filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum()
+    meancr = combiner.masked_mean(crmasks, filling)
+    return make_detector(parameters).detect(meancr.value, noise).mask

@@ -29,11 +29,10 @@ class Combination:
     value : array of float32
         ADU; NaN where no exposure has a value.
     variance : array of float32
-        ADU². Sample variance (ddof 1) of the values used; where one value is used or the value
-        is interpolated from other pixels, max(value, 0)/gain + rnoise².
+        ADU². Sample variance (ddof 1) of the values used; where one value is used, or put in
+        from the pixels around, max(value, 0)/gain + rnoise².
     count : array of int16
-        How many exposures' values at this pixel the value comes from: 0 where it is interpolated
-        from other pixels, or missing.
+        How many exposures the value comes from: 1 for a value put in, 0 for a missing one.
     """
 
     value: np.ndarray
@@ -149,11 +148,10 @@ class Combiner:
         return self._with_sample_variance(s.min2d, self.stack.exposures > limit)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
-        """Values made from other pixels: no exposure's own."""
-        value = np.where(self.statistics.count2d > 0, image_adu, np.float32(np.nan))
-        return Combination(
-            value, self.noise.variance_adu2(value), np.zeros(value.shape, np.int16)
-        )
+        """Values put in from the pixels around, where there is any exposure."""
+        present = self.statistics.count2d > 0
+        value = np.where(present, image_adu, np.float32(np.nan))
+        return Combination(value, self.noise.variance_adu2(value), present.astype(np.int16))
 
     def masked_mean(self, crmasks: np.ndarray, filling: Combination) -> Combination:
         """Mean of the exposures without a cosmic ray, and the filling where all have one."""
@@ -197,7 +195,7 @@ class Combiner:
     def with_local_medians(
         self, image: Combination, boxes: Iterable[LocalMedian]
     ) -> Combination:
-        """Replace pixels by the median of the box around them."""
+        """Replace pixels by the median of the others in the box around them."""
         value, chosen = image.value.copy(), np.zeros(image.value.shape, bool)
         for x, y, width_x, width_y in boxes:
             _check_inside(x, y, value.shape)
@@ -215,7 +213,8 @@ def _check_inside(x: int, y: int, shape: tuple[int, int]) -> None:
 
 
 def _box_median(image: np.ndarray, x: int, y: int, width_x: int, width_y: int) -> float:
-    """Median of a box centred on a pixel (from 0), cut at the borders."""
+    """Median of a box centred on a pixel (from 0), without it, cut at the borders."""
     x0, y0 = max(x - width_x // 2, 0), max(y - width_y // 2, 0)
-    box = image[y0 : y + width_y // 2 + 1, x0 : x + width_x // 2 + 1]
+    box = image[y0 : y + width_y // 2 + 1, x0 : x + width_x // 2 + 1].copy()
+    box[y - y0, x - x0] = np.nan
     return float(np.nanmedian(box)) if np.isfinite(box).any() else np.nan

@@ -192,11 +192,11 @@ class Features:
         return {name: int(n) for name, n in zip(CLASSES, number, strict=True)}
 
     def of_class(self, name: str) -> np.ndarray:
-        """Rows ``feature number (from 1 within the class), x, y (FITS), code``."""
-        wanted = self.classes == CLASSES.index(name)
-        rows = wanted[self.label - 1]
-        number = np.cumsum(wanted)[self.label[rows] - 1]
-        return np.column_stack([number, self.x[rows] + 1, self.y[rows] + 1, self.code[rows]])
+        """Rows ``number of the feature, x, y (FITS), code``; a number is used in one class only."""
+        rows = (self.classes == CLASSES.index(name))[self.label - 1]
+        return np.column_stack(
+            [self.label[rows], self.x[rows] + 1, self.y[rows] + 1, self.code[rows]]
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,281 @@
+"""Products: masks and combined images as FITS, features as CSV; and masks read back."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from crdetect.combine import COMBINATIONS, Combination
+from crdetect.errors import InputError
+from crdetect.masks import CLASSES, Features, Masks, as_uint8
+from crdetect.parameters import Parameters
+from crdetect.pipeline import Detection
+
+CSV_COLUMNS = ("CR_number", "X_pixel", "Y_pixel", "Mask_value")
+REPLACED_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
+
+PATTERNS = (
+    "crmasks.fits",
+    *(f"combined_{name}.fits" for name in COMBINATIONS),
+    *(f"mediancr_identified_{name}.csv" for name in CLASSES),
+    *(f"mediancr_identified_{name}.pdf" for name in CLASSES),
+    "diagnostic_histogram2d.png",
+    "diagnostic_mediancr.png",
+    "diagnostic_meancr.png",
+    "diagnostic_crmask[0-9]*.png",
+    "image_number_at_median_position.png",
+    "flux_factor[0-9]*.png",
+    "xyoffset_crosscorr_[0-9]*.png",
+    "problematic_pixels.csv",
+    "problematic_pixels.pdf",
+)
+"""Files that a run may write; those of an earlier run do not stay beside new ones."""
+
+
+@dataclass(frozen=True)
+class StoredMasks:
+    """Masks read from a ``crmasks.fits``.
+
+    Attributes
+    ----------
+    masks : Masks
+        The masks.
+    auxclean : (rows, columns) array of float32 or None
+        The cleaned median, ADU.
+    parameters : Parameters
+        Those of the run; the defaults where the file does not tell.
+    local_medians : tuple of (x, y, width in x, width in y)
+        Pixels to be replaced by a local median.
+    uuid : str
+        Identifier of the file.
+    """
+
+    masks: Masks
+    auxclean: np.ndarray | None
+    parameters: Parameters
+    local_medians: tuple[tuple[int, int, int, int], ...]
+    uuid: str
+
+
+# ---------------------------------------------------------------------------------------------
+# crmasks.fits
+
+
+def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[str]) -> fits.HDUList:
+    """Make ``crmasks.fits``.
+
+    Parameters
+    ----------
+    detection : Detection
+        Masks, cleaned median and parameters.
+    header : astropy.io.fits.Header
+        Of the first exposure: DATE-OBS, INSTRUME and OBJECT come from it.
+    history : sequence of str
+        Lines on the input, put before the parameters.
+
+    Returns
+    -------
+    astropy.io.fits.HDUList
+        Primary without data; MEDIANCR, MEANCRT, CRMASK1…N, MEANCR (uint8, 0 or 1); AUXCLEAN
+        (float32); RPMEDIAN where asked for; PARAMS.
+    """
+    masks, general = detection.masks, detection.parameters.general
+    hdul = fits.HDUList([_primary(header, len(masks.crmasks))])
+    for line in (*history, *detection.parameters.history()):
+        hdul[0].header.add_history(printable(line))
+    named = {"MEDIANCR": masks.mediancr, "MEANCRT": masks.meancrt}
+    named |= {f"CRMASK{i}": mask for i, mask in enumerate(masks.crmasks, start=1)}
+    named |= {"MEANCR": masks.meancr}
+    for name, mask in named.items():
+        hdu = fits.ImageHDU(as_uint8(mask), name=name)
+        hdu.header["NPMASKED"] = (int(np.count_nonzero(mask)), "number of masked pixels")
+        hdul.append(hdu)
+    hdul.append(fits.ImageHDU(detection.auxclean, name="AUXCLEAN"))
+    if general.pixels_to_be_replaced_by_local_median:
+        hdul.append(_replaced_table(general.pixels_to_be_replaced_by_local_median))
+    hdul.append(_params_table(detection.parameters))
+    return hdul
+
+
+def _primary(header: fits.Header, n: int) -> fits.PrimaryHDU:
+    hdu = fits.PrimaryHDU()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+    hdu.header["UUID"] = (str(uuid.uuid4()), "identifier of these masks")
+    hdu.header["DATE"] = (now, "time of creation (UTC)")
+    if "DATE-OBS" in header:
+        hdu.header["DATE-OBS"] = (header["DATE-OBS"], "of the first exposure")
+    else:
+        hdu.header["DATE-OBS"] = (now, "creation: the exposures have none")
+    for key in ("INSTRUME", "OBJECT"):
+        if key in header:
+            hdu.header[key] = header[key]
+    for i in range(1, n + 1):
+        hdu.header[f"FLUXF{i}"] = (1.0, f"flux factor of exposure {i}")
+    return hdu
+
+
+def _replaced_table(rows: Sequence[tuple[int, int, int, int]]) -> fits.BinTableHDU:
+    table = np.array(rows, dtype=np.int32).reshape(-1, len(REPLACED_COLUMNS))
+    columns = [
+        fits.Column(name, "J", array=column)
+        for name, column in zip(REPLACED_COLUMNS, table.T, strict=True)
+    ]
+    return fits.BinTableHDU.from_columns(columns, name="RPMEDIAN")
+
+
+def _params_table(parameters: Parameters) -> fits.BinTableHDU:
+    names, values = zip(*parameters.to_mapping().items(), strict=True)
+    texts = [json.dumps(value) for value in values]
+    columns = [
+        fits.Column(name, f"A{max(map(len, column))}", array=np.array(column))
+        for name, column in (("NAME", names), ("VALUE", texts))
+    ]
+    return fits.BinTableHDU.from_columns(columns, name="PARAMS")
+
+
+def printable(line: str) -> str:
+    """Make a line fit for a FITS header: ASCII."""
+    return line.replace("–", "-").encode("ascii", "backslashreplace").decode()
+
+
+def read_parameters(hdul: fits.HDUList) -> Parameters:
+    """Read the parameters of a ``crmasks.fits`` from its table PARAMS."""
+    if "PARAMS" not in hdul:
+        return Parameters()
+    table = hdul["PARAMS"].data
+    values = {
+        str(name): json.loads(str(text))
+        for name, text in zip(table["NAME"], table["VALUE"], strict=True)
+    }
+    return Parameters.from_mapping(values, where="table PARAMS")
+
+
+def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
+    """Read masks, ours or the peer's.
+
+    Parameters
+    ----------
+    hdul : astropy.io.fits.HDUList
+        An open ``crmasks.fits``.
+    name : str
+        What to call it in an error message.
+
+    Raises
+    ------
+    InputError
+        If an extension is missing.
+    """
+    extensions = {hdu.name for hdu in hdul}
+    n = 0
+    while f"CRMASK{n + 1}" in extensions:
+        n += 1
+    missing = {"MEDIANCR", "MEANCRT", "MEANCR"} - extensions
+    if missing or n == 0:
+        lacking = sorted(missing) or ["CRMASK1"]
+        raise InputError(f"{name} is not a crmasks file: no extension {', '.join(lacking)}")
+    as_mask = {key: hdul[key].data != 0 for key in ("MEDIANCR", "MEANCRT", "MEANCR")}
+    masks = Masks(
+        as_mask["MEDIANCR"],
+        as_mask["MEANCRT"],
+        np.stack([hdul[f"CRMASK{i}"].data != 0 for i in range(1, n + 1)]),
+        as_mask["MEANCR"],
+    )
+    local_medians = ()
+    if "RPMEDIAN" in extensions:
+        table = hdul["RPMEDIAN"].data
+        local_medians = tuple(
+            tuple(int(row[column]) for column in REPLACED_COLUMNS) for row in table
+        )
+    auxclean = hdul["AUXCLEAN"].data.astype(np.float32) if "AUXCLEAN" in extensions else None
+    identifier = str(hdul[0].header.get("UUID", "unknown"))
+    return StoredMasks(masks, auxclean, read_parameters(hdul), local_medians, identifier)
+
+
+# ---------------------------------------------------------------------------------------------
+# Combined images and tables
+
+
+def combined_hdul(
+    combination: Combination, header: fits.Header, history: Sequence[str]
+) -> fits.HDUList:
+    """Make a ``combined_*.fits``: primary float32 with the first exposure's header, VARIANCE, MAP."""
+    primary = fits.PrimaryHDU(combination.value, header=header.copy())
+    for line in history:
+        primary.header.add_history(printable(line))
+    return fits.HDUList(
+        [
+            primary,
+            fits.ImageHDU(combination.variance, name="VARIANCE"),
+            fits.ImageHDU(combination.count, name="MAP"),
+        ]
+    )
+
+
+def features_csv(features: Features, name: str) -> str:
+    """Write the features of one class as CSV text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows(features.of_class(name).tolist())
+    return text.getvalue()
+
+
+def write_tables(features: Features, folder: Path) -> None:
+    """Write the CSV tables of the four classes of features."""
+    for name in CLASSES:
+        (folder / f"mediancr_identified_{name}.csv").write_text(features_csv(features, name))
+
+
+def write_combined(
+    combined: Mapping[str, Combination], header: fits.Header, history: Sequence[str], folder: Path
+) -> None:
+    """Write the combined images."""
+    for name, combination in combined.items():
+        combined_hdul(combination, header, history).writeto(folder / f"combined_{name}.fits")
+
+
+@contextmanager
+def whole_or_nothing(output: Path) -> Iterator[Path]:
+    """Give a folder to write products in; they appear in ``output`` together, at the end.
+
+    Files of an earlier run with the names of products are removed then. If anything fails, the
+    output folder is as it was.
+
+    Raises
+    ------
+    InputError
+        If the output folder cannot be made or written to.
+    """
+    made = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".crdetect-", dir=output))
+    except OSError as error:
+        raise InputError(f"cannot write in {output}: {error.strerror or error}") from error
+    try:
+        yield folder
+        for pattern in PATTERNS:
+            for old in output.glob(pattern):
+                old.unlink()
+        for file in sorted(folder.iterdir()):
+            os.replace(file, output / file.name)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+        raise
+    folder.rmdir()

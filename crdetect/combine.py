@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,9 @@ from crdetect.stack import Stack, Statistics, row_blocks
 
 COMBINATIONS = ("mean", "median", "min", "mediancr", "meancrt", "meancr", "meancr2")
 """Names of the combinations."""
+
+MASKED = ("mediancr", "meancrt", "meancr", "meancr2")
+"""Those that make use of masks."""
 
 LocalMedian = tuple[int, int, int, int]
 """A pixel to be replaced by a local median: x, y (FITS), width in x, width in y."""
@@ -54,7 +57,7 @@ def combine(
     masks: Masks,
     noise: Noise,
     auxclean: np.ndarray | None = None,
-    local_medians: Iterable[LocalMedian] | None = None,
+    local_medians: Sequence[LocalMedian] | None = None,
 ) -> dict[str, Combination]:
     """Combine the exposures in seven ways.
 
@@ -70,8 +73,8 @@ def combine(
         Gain and read noise.
     auxclean : (rows, columns) array of float32, optional
         Takes the place of min2d in masked pixels (``use_auxmedian``), ADU.
-    local_medians : iterable of (x, y, width in x, width in y), optional
-        Pixels of all combinations replaced by the median of the box around them.
+    local_medians : sequence of (x, y, width in x, width in y), optional
+        Pixels replaced by the median of the box around them, in the combinations with masks.
 
     Returns
     -------
@@ -99,11 +102,8 @@ def combine(
         "meancr": meancr,
         "meancr2": meancr.replaced(masks.meancr, filling),
     }
-    boxes = tuple(local_medians or ())
-    if boxes:
-        combined = {
-            name: combiner.with_local_medians(image, boxes) for name, image in combined.items()
-        }
+    for name in MASKED if local_medians else ():
+        combined[name] = combiner.with_local_medians(combined[name], local_medians)
     return combined
 
 
@@ -139,9 +139,7 @@ class Combiner:
         s = self.statistics
         count = np.minimum(np.maximum(s.count2d - s.coincidences, 1), s.count2d)
         if (count <= 1).all():
-            return Combination(
-                s.min2d, self.noise.variance_adu2(s.min2d), count.astype(np.int16)
-            )
+            return Combination(s.min2d, self.noise.variance_adu2(s.min2d), count.astype(np.int16))
         # the values used are those not above the (N − c)-th lowest
         ordered = np.sort(self.stack.exposures, axis=0)
         limit = np.take_along_axis(ordered, np.maximum(count - 1, 0)[np.newaxis], axis=0)
@@ -192,9 +190,7 @@ class Combiner:
             list(pool.map(rows_variance, row_blocks(value.shape)))
         return Combination(value, variance, count)
 
-    def with_local_medians(
-        self, image: Combination, boxes: Iterable[LocalMedian]
-    ) -> Combination:
+    def with_local_medians(self, image: Combination, boxes: Sequence[LocalMedian]) -> Combination:
         """Replace pixels by the median of the others in the box around them."""
         value, chosen = image.value.copy(), np.zeros(image.value.shape, bool)
         for x, y, width_x, width_y in boxes:

@@ -174,7 +174,9 @@ def _check_distinct(paths: Sequence[Path]) -> None:
     seen: dict[Path, Path] = {}
     for path in paths:
         if path.resolve() in seen:
-            raise InputError(f"images: {path.name} is given twice: exposures must be different files")
+            raise InputError(
+                f"images: {path.name} is given twice: exposures must be different files"
+            )
         seen[path.resolve()] = path
 
 

@@ -568,7 +568,9 @@ def _annotation_text(annotation: Any) -> str:
 
 def validate_block(model: type[Block], values: Mapping[str, Any]) -> tuple[Block | None, list[str]]:
     """Validate one block; return it, or None and what is wrong with it."""
-    faults = [_unknown(name, model.model_fields) for name in values if name not in model.model_fields]
+    faults = [
+        _unknown(name, model.model_fields) for name in values if name not in model.model_fields
+    ]
     known = {name: value for name, value in values.items() if name in model.model_fields}
     try:
         block = model.model_validate(known)
@@ -612,7 +614,9 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
 def _given(error: ValidationError, item: Mapping[str, Any], name: str) -> str:
     # the shortest location holds the value as the user wrote it
     inputs = [
-        (len(other["loc"]), other["input"]) for other in error.errors() if other["loc"][:1] == (name,)
+        (len(other["loc"]), other["input"])
+        for other in error.errors()
+        if other["loc"][:1] == (name,)
     ]
     value = min(inputs, key=lambda pair: pair[0])[1]
     return "none" if value is None else json.dumps(value, default=str)

@@ -154,9 +154,7 @@ def detect(
     progress("cleaning the combined mean")
     meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean)
     masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr))
-    return Detection(
-        parameters, statistics, masks, median_hits.codes(mediancr), auxclean, diagram
-    )
+    return Detection(parameters, statistics, masks, median_hits.codes(mediancr), auxclean, diagram)
 
 
 def _selection(general: General, shape: tuple[int, int]) -> Selection:
@@ -274,7 +272,9 @@ def _fill_what_aux_missed(
 ) -> np.ndarray:
     """Replace the pixels of MEDIANCR that the detector did not find, hence did not clean."""
     missed = mediancr & ~aux
-    return np.where(missed, masked_median(auxclean, mediancr), auxclean) if missed.any() else auxclean
+    return (
+        np.where(missed, masked_median(auxclean, mediancr), auxclean) if missed.any() else auxclean
+    )
 
 
 def _detect_in_meancr(

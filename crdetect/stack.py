@@ -78,7 +78,8 @@ class Stack:
                 f"({len(self)}), not {coincidences}"
             )
         planes = {
-            name: np.empty(self.shape, np.float32) for name in ("min2d", "median2d", "mean2d", "max2d")
+            name: np.empty(self.shape, np.float32)
+            for name in ("min2d", "median2d", "mean2d", "max2d")
         }
         count2d = np.empty(self.shape, np.int16)
 

@@ -37,7 +37,9 @@ def masked_median(
     if y.size == 0:
         return filled
     padded = np.pad(
-        np.where(mask, np.float32(np.nan), image), ((half_y,) * 2, (half_x,) * 2), constant_values=np.nan
+        np.where(mask, np.float32(np.nan), image),
+        ((half_y,) * 2, (half_x,) * 2),
+        constant_values=np.nan,
     )
     if leave_out_last:
         padded[-half_y - 1 :] = np.nan

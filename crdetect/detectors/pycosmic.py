@@ -86,7 +86,8 @@ class PyCosmicDetector:
         """Gaussian smoothing in which masked pixels weigh nothing."""
         p = self.parameters
         kernels = [
-            gaussian_kernel(fwhm / _FWHM_PER_SIGMA) for fwhm in (p.pc_fwhm_gauss_x, p.pc_fwhm_gauss_y)
+            gaussian_kernel(fwhm / _FWHM_PER_SIGMA)
+            for fwhm in (p.pc_fwhm_gauss_x, p.pc_fwhm_gauss_y)
         ]
         weight = (~mask).astype(np.float32)
 

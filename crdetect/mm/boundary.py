@@ -158,7 +158,10 @@ def _fit_with_fixed(
 ) -> Curve:
     largest = weight.max(initial=1.0)
     return fit_rising_spline(
-        np.append(x, fixed.x), np.append(y, fixed.y), np.append(weight, fixed.weight * largest), knots
+        np.append(x, fixed.x),
+        np.append(y, fixed.y),
+        np.append(weight, fixed.weight * largest),
+        knots,
     )
 
 

@@ -49,9 +49,7 @@ class Scene:
     def draw(self, pixels: slice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw all exposures of some pixels; return their (min2d, median2d − min2d)."""
         noise = self.noise.select((slice(None), pixels)) if self._mapped else self.noise
-        planes = [
-            noise.draw_adu(signal[np.newaxis, pixels], rng)[0] for signal in self.signals_adu
-        ]
+        planes = [noise.draw_adu(signal[np.newaxis, pixels], rng)[0] for signal in self.signals_adu]
         return _diagram_point(planes, self.coincidences)
 
     @property
@@ -104,7 +102,9 @@ def make_scene(
     for signal in signals_adu:
         if id(signal) not in gathered:
             gathered[id(signal)] = np.maximum(signal[clean], 0)
-    return Scene([gathered[id(signal)] for signal in signals_adu], noise.select(clean), coincidences)
+    return Scene(
+        [gathered[id(signal)] for signal in signals_adu], noise.select(clean), coincidences
+    )
 
 
 def simulate(scene: Scene, real_x: tuple[float, float], parameters: MM, workers: int) -> Diagram:

@@ -155,7 +155,8 @@ def image_of(
         )
     if hdu.data.ndim != 2:
         raise InputError(
-            f"{name}: the image has {hdu.data.ndim} dimensions, 2 are needed (shape {hdu.data.shape})"
+            f"{name}: the image has {hdu.data.ndim} dimensions, 2 are needed "
+            f"(its shape is {hdu.data.shape})"
         )
     header = _plain_header(hdul[0].header)
     if hdu is not hdul[0]:

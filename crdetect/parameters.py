@@ -41,7 +41,7 @@ class Accepts(NamedTuple):
 def _number(value: Any) -> Any:
     # YAML 1.1 reads 1.0E6 as text and true as something that Python would call 1.
     if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")
+        raise ValueError("a boolean is not a number")  # noqa: TRY004 (pydantic wants it)
     return value
 
 
@@ -442,16 +442,20 @@ class Parameters(BaseModel):
         where : str
             Where the values come from, for the error message.
 
-        Returns
-        -------
-        Parameters
-
         Raises
         ------
         InputError
             With all the faults found: unknown names (and the nearest valid one), values that are
             not accepted, values that contradict each other or ask for what is not there yet.
         """
+        parameters, faults = cls.parse(values)
+        if parameters is None:
+            raise InputError(f"{where}: " + "; ".join(faults))
+        return parameters
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> tuple[Parameters | None, list[str]]:
+        """Build the parameters as `from_mapping` does; return them, or None and all the faults."""
         values, faults = _resolve_aliases(values)
         flat = {name: block for block, model in BLOCKS.items() for name in model.model_fields}
         faults += [_unknown(name, flat) for name in values if name not in flat]
@@ -466,9 +470,7 @@ class Parameters(BaseModel):
             parameters = cls(**blocks)
         except ValidationError as error:
             faults += _describe(error, cls)
-        if faults:
-            raise InputError(f"{where}: " + "; ".join(faults))
-        return parameters
+        return (None, faults) if faults else (parameters, [])
 
     @model_validator(mode="after")
     def _available(self) -> Self:
@@ -606,12 +608,12 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         elif item["type"] == "missing":
             faults[name] = f"{name} is missing: it must be {accepted_values(field)}"
         elif name not in faults:
-            given = _given(error, item, name)
+            given = _given(error, name)
             faults[name] = f"{name} must be {accepted_values(field)}, not {given}"
     return list(faults.values())
 
 
-def _given(error: ValidationError, item: Mapping[str, Any], name: str) -> str:
+def _given(error: ValidationError, name: str) -> str:
     # the shortest location holds the value as the user wrote it
     inputs = [
         (len(other["loc"]), other["input"])

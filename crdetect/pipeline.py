@@ -28,7 +28,7 @@ from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.simulation import make_scene, simulate
 from crdetect.noise import Noise
-from crdetect.parameters import General, Parameters
+from crdetect.parameters import Parameters
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def detect(
     noise: Noise,
     parameters: Parameters,
     workers: int | None = None,
-    progress: Progress = lambda step: None,
+    progress: Progress = _logger.debug,
 ) -> Detection:
     """Find the cosmic rays of equivalent exposures.
 
@@ -129,9 +129,8 @@ def detect(
     InputError
         If the parameters do not fit the exposures.
     """
-    noise.check_shape(stack.shape)
     workers = workers or os.cpu_count() or 1
-    selection = _selection(parameters.general, stack.shape)
+    selection = check(stack, noise, parameters)
     progress("statistics of the stack")
     statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
 
@@ -157,7 +156,24 @@ def detect(
     return Detection(parameters, statistics, masks, median_hits.codes(mediancr), auxclean, diagram)
 
 
-def _selection(general: General, shape: tuple[int, int]) -> Selection:
+def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
+    """Check that parameters fit the exposures, before any work is done.
+
+    Returns
+    -------
+    Selection
+        The pixels that the user decides about.
+
+    Raises
+    ------
+    InputError
+        If a map has another shape, a region or pixel lies outside the image, or
+        ``mm_cr_coincidences`` is too large.
+    """
+    noise.check_shape(stack.shape)
+    stack.check_coincidences(parameters.mm.mm_cr_coincidences)
+    general, shape = parameters.general, stack.shape
+    pixel_mask([pixel[:2] for pixel in general.pixels_to_be_replaced_by_local_median or ()], shape)
     return Selection(
         skipped=region_mask(general.regions_to_be_skipped, shape),
         flagged=pixel_mask(general.pixels_to_be_flagged_as_cr, shape),
@@ -176,7 +192,7 @@ class _Aux:
     clean_exposures: list[np.ndarray]
 
     def anywhere(self) -> np.ndarray:
-        """Flagged in the median or in any exposure."""
+        """Where the median or any exposure is flagged."""
         return np.logical_or.reduce([self.median, *self.exposures])
 
 

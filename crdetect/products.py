@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import datetime
+import datetime as dt
 import io
 import json
-import os
 import shutil
 import tempfile
 import uuid
@@ -18,11 +17,13 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from crdetect.combine import COMBINATIONS, Combination
+from crdetect.combine import COMBINATIONS, Combination, check_masks, combine
 from crdetect.errors import InputError
 from crdetect.masks import CLASSES, Features, Masks, as_uint8
+from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection
+from crdetect.stack import Stack
 
 CSV_COLUMNS = ("CR_number", "X_pixel", "Y_pixel", "Mask_value")
 REPLACED_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
@@ -43,6 +44,9 @@ PATTERNS = (
     "problematic_pixels.pdf",
 )
 """Files that a run may write; those of an earlier run do not stay beside new ones."""
+
+COMBINED_PATTERNS = tuple(name for name in PATTERNS if name.startswith("combined_"))
+"""Files that applying masks writes."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
 
 def _primary(header: fits.Header, n: int) -> fits.PrimaryHDU:
     hdu = fits.PrimaryHDU()
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").removesuffix("+00:00")
     hdu.header["UUID"] = (str(uuid.uuid4()), "identifier of these masks")
     hdu.header["DATE"] = (now, "time of creation (UTC)")
     if "DATE-OBS" in header:
@@ -204,6 +208,33 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
     return StoredMasks(masks, auxclean, read_parameters(hdul), local_medians, identifier)
 
 
+def apply_masks(
+    stored: StoredMasks, stack: Stack, noise: Noise, use_auxmedian: bool
+) -> dict[str, Combination]:
+    """Combine exposures with stored masks.
+
+    Parameters
+    ----------
+    stored : StoredMasks
+        The masks.
+    stack, noise : Stack, Noise
+        The exposures the masks were made of.
+    use_auxmedian : bool
+        Fill masked pixels with AUXCLEAN instead of the minimum.
+
+    Raises
+    ------
+    InputError
+        If the masks do not fit the exposures, or have no AUXCLEAN where it is asked for.
+    """
+    if use_auxmedian and stored.auxclean is None:
+        raise InputError("use_auxmedian: true needs an extension AUXCLEAN, the masks have none")
+    check_masks(stack, stored.masks)
+    statistics = stack.statistics(stored.parameters.mm.mm_cr_coincidences)
+    auxclean = stored.auxclean if use_auxmedian else None
+    return combine(stack, statistics, stored.masks, noise, auxclean, stored.local_medians)
+
+
 # ---------------------------------------------------------------------------------------------
 # Combined images and tables
 
@@ -211,7 +242,7 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
 def combined_hdul(
     combination: Combination, header: fits.Header, history: Sequence[str]
 ) -> fits.HDUList:
-    """Make a ``combined_*.fits``: primary float32 with the first exposure's header, VARIANCE, MAP."""
+    """Make a ``combined_*.fits``: float32 with the first exposure's header, VARIANCE and MAP."""
     primary = fits.PrimaryHDU(combination.value, header=header.copy())
     for line in history:
         primary.header.add_history(printable(line))
@@ -248,11 +279,17 @@ def write_combined(
 
 
 @contextmanager
-def whole_or_nothing(output: Path) -> Iterator[Path]:
+def whole_or_nothing(output: Path, stale: Sequence[str] = PATTERNS) -> Iterator[Path]:
     """Give a folder to write products in; they appear in ``output`` together, at the end.
 
-    Files of an earlier run with the names of products are removed then. If anything fails, the
-    output folder is as it was.
+    If anything fails, the output folder is as it was.
+
+    Parameters
+    ----------
+    output : Path
+        Where the products go; made where it is missing.
+    stale : sequence of str
+        Patterns of the files of an earlier run that go when the new ones come.
 
     Raises
     ------
@@ -267,11 +304,11 @@ def whole_or_nothing(output: Path) -> Iterator[Path]:
         raise InputError(f"cannot write in {output}: {error.strerror or error}") from error
     try:
         yield folder
-        for pattern in PATTERNS:
+        for pattern in stale:
             for old in output.glob(pattern):
                 old.unlink()
         for file in sorted(folder.iterdir()):
-            os.replace(file, output / file.name)
+            file.replace(output / file.name)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in made:

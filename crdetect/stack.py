@@ -59,6 +59,14 @@ class Stack:
         """Whether no value is missing."""
         return not np.isnan(self.exposures).any()
 
+    def check_coincidences(self, coincidences: int) -> None:
+        """Raise InputError unless 2 ≤ c < N."""
+        if not 2 <= coincidences < len(self):
+            raise InputError(
+                f"mm_cr_coincidences must be at least 2 and less than the number of exposures "
+                f"({len(self)}), not {coincidences}"
+            )
+
     def statistics(self, coincidences: int = 2) -> Statistics:
         """Order statistics of every pixel; see `Statistics`.
 
@@ -72,11 +80,7 @@ class Stack:
         InputError
             If c is not less than the number of exposures.
         """
-        if not 2 <= coincidences < len(self):
-            raise InputError(
-                f"mm_cr_coincidences must be at least 2 and less than the number of exposures "
-                f"({len(self)}), not {coincidences}"
-            )
+        self.check_coincidences(coincidences)
         planes = {
             name: np.empty(self.shape, np.float32)
             for name in ("min2d", "median2d", "mean2d", "max2d")

@@ -1,0 +1,302 @@
+"""The command ``crdetect``: run, check, template, simulate, score."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crdetect import __version__
+from crdetect.errors import InputError
+from crdetect.parameters import BLOCKS, template
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+_logger = logging.getLogger("crdetect")
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 failed, 2 bad input."""
+    try:
+        options = _parser().parse_args(arguments)
+        _set_up_logging(options)
+        options.function(options)
+    except InputError as error:
+        return _complain(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except Exception as error:
+        _logger.debug("traceback", exc_info=True)
+        return _complain(f"failed: {type(error).__name__}: {error}", FAILED)
+    return DONE
+
+
+def _complain(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    _err.print(f"crdetect: {line}", markup=False, soft_wrap=True)
+    return code
+
+
+# ---------------------------------------------------------------------------------------------
+# Commands
+
+
+def _run(options: argparse.Namespace) -> None:
+    from crdetect.products import COMBINED_PATTERNS, PATTERNS, whole_or_nothing
+    from crdetect.runfile import read_params
+
+    runfile = read_params(options.params, options.set)
+    stale = COMBINED_PATTERNS if options.crmasks else PATTERNS
+    with whole_or_nothing(options.output_dir, stale) as folder, _progress() as progress:
+        if options.crmasks:
+            summary = _apply(runfile, options.crmasks, folder, progress)
+        else:
+            summary = _detect(runfile, options, folder, progress)
+    _out.print(summary)
+    _out.print(f"products in {options.output_dir}", markup=False, soft_wrap=True)
+
+
+def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> Table:
+    from crdetect.exposures import read_exposures
+    from crdetect.pipeline import detect
+    from crdetect.products import crmasks_hdul, write_combined, write_tables
+
+    progress("reading exposures")
+    exposures = read_exposures(runfile.inputs, runfile.folder)
+    detection = detect(
+        exposures.stack, exposures.noise, runfile.parameters, options.workers, progress
+    )
+    progress("writing masks and combined images")
+    history = _history(runfile.inputs)
+    hdul = crmasks_hdul(detection, exposures.headers[0], history)
+    hdul.writeto(folder / "crmasks.fits")
+    history.append(f"masks UUID: {hdul[0].header['UUID']}")
+    combined = detection.combine(exposures.stack, exposures.noise)
+    write_combined(combined, exposures.headers[0], history, folder)
+    features = detection.features
+    write_tables(features, folder)
+    if not options.no_plots:
+        progress("drawing figures")
+        from crdetect.plots import save_figures
+
+        save_figures(detection, folder)
+    return _mask_table(hdul, features.counts())
+
+
+def _apply(runfile, crmasks: Path, folder: Path, progress) -> Table:
+    from astropy.io import fits
+
+    from crdetect.exposures import read_exposures
+    from crdetect.products import apply_masks, read_crmasks, write_combined
+
+    progress("reading exposures and masks")
+    exposures = read_exposures(runfile.inputs, runfile.folder)
+    try:
+        with fits.open(crmasks, memmap=False) as hdul:
+            stored = read_crmasks(hdul, crmasks.name)
+    except OSError as error:
+        raise InputError(f"--crmasks {crmasks}: {error.strerror or error}") from error
+    progress("combining")
+    combined = apply_masks(
+        stored, exposures.stack, exposures.noise, runfile.parameters.general.use_auxmedian
+    )
+    history = [*_history(runfile.inputs), f"masks UUID: {stored.uuid}"]
+    write_combined(combined, exposures.headers[0], history, folder)
+    table = Table("combined image", "masked pixels")
+    for name, mask in (("mediancr", stored.masks.mediancr), ("meancrt", stored.masks.meancrt)):
+        table.add_row(name, f"{mask.sum()}")
+    return table
+
+
+def _check(options: argparse.Namespace) -> None:
+    from crdetect.exposures import read_exposures
+    from crdetect.pipeline import check
+    from crdetect.runfile import read_params
+
+    runfile = read_params(options.params, options.set)
+    exposures = read_exposures(runfile.inputs, runfile.folder)
+    check(exposures.stack, exposures.noise, runfile.parameters)
+    rows, columns = exposures.stack.shape
+    _out.print(
+        f"{options.params.name} is good: {len(exposures.stack)} exposures of {rows} × {columns} "
+        f"pixels (rows × columns), crmethod {runfile.parameters.general.crmethod}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _template(options: argparse.Namespace) -> None:
+    blocks = None if options.block == "all" else [options.block]
+    sys.stdout.write(template(blocks))
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from crdetect.products import whole_or_nothing
+    from crdetect.simulate import SIMULATED_PATTERNS, simulate_exposures, write_simulation
+
+    simulation = simulate_exposures(
+        tuple(options.shape),
+        options.exposures,
+        options.gain,
+        options.rnoise,
+        options.bias,
+        options.hit_fraction,
+        options.double_hits,
+        options.seed,
+    )
+    with whole_or_nothing(options.directory, SIMULATED_PATTERNS) as folder:
+        files = write_simulation(simulation, folder)
+    names = ", ".join(file.name for file in files)
+    _out.print(f"{options.directory}: {names}", markup=False, soft_wrap=True)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from crdetect.simulate import score_files
+
+    result = score_files(options.crmasks, options.truth)
+    _out.print(
+        f"planted double hits found: {result.planted_found} of {result.planted}\n"
+        f"pixels hit above 5 σ in two exposures found: {result.double_px_found} of "
+        f"{result.double_px}; false pixels in MEDIANCR: {result.false_px}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# What is shown
+
+
+def _history(inputs) -> list[str]:
+    lines = [f"crdetect {__version__}"]
+    return lines + [f"- {name} = {value}" for name, value in inputs.model_dump(mode="json").items()]
+
+
+def _mask_table(hdul, features: dict[str, int]) -> Table:
+    counts = ", ".join(f"{number} {name}" for name, number in features.items())
+    table = Table("mask", "pixels", title=f"features of MEDIANCR: {counts}", title_justify="left")
+    for hdu in hdul:
+        if "NPMASKED" in hdu.header:
+            table.add_row(hdu.name, str(hdu.header["NPMASKED"]))
+    return table
+
+
+@contextmanager
+def _progress() -> Iterator:
+    """Show the running step and the time on a terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_err, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda step: bar.update(task, description=step)
+
+
+def _set_up_logging(options: argparse.Namespace) -> None:
+    level = getattr(options, "log_level", "warning").upper()
+    handler = RichHandler(console=_err, show_path=False, markup=False)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for noisy in ("matplotlib", "PIL", "py.warnings"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+# ---------------------------------------------------------------------------------------------
+# Arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="crdetect", description="Cosmic rays in equivalent exposures.")
+    parser.add_argument("--version", action="version", version=f"crdetect {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, function, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        return command
+
+    _add_run(add("run", _run, "find cosmic rays and combine the exposures"))
+    check = add("check", _check, "check a params file and its exposures, without running")
+    _add_params(check)
+    command = add("template", _template, "print a commented params file")
+    command.add_argument("--block", choices=["all", *BLOCKS], default="all")
+    _add_simulate(add("simulate", _simulate, "write simulated exposures with known cosmic rays"))
+    command = add("score", _score, "compare masks with the truth of simulated exposures")
+    command.add_argument("crmasks", type=Path, metavar="CRMASKS.fits")
+    command.add_argument("truth", type=Path, metavar="TRUTH.fits")
+    return parser
+
+
+def _add_params(command: argparse.ArgumentParser) -> None:
+    command.add_argument("params", type=Path, metavar="PARAMS.yaml")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="take this value instead of the file's; may be repeated",
+    )
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    _add_params(command)
+    command.add_argument(
+        "--output-dir",
+        "--output_dir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where products go (default: the current folder)",
+    )
+    command.add_argument(
+        "--crmasks", type=Path, metavar="FILE", help="combine with these masks, detect nothing"
+    )
+    command.add_argument("--workers", type=_positive, metavar="N", help="threads")
+    command.add_argument("--no-plots", action="store_true", help="draw no figures")
+    command.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        type=str.lower,
+        default="warning",
+        metavar="LEVEL",
+        help="debug, info, warning or error",
+    )
+
+
+def _add_simulate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", type=Path, metavar="DIR")
+    command.add_argument("--shape", type=int, nargs=2, default=(400, 500), metavar=("ROWS", "COLS"))
+    command.add_argument("--exposures", type=int, default=3, metavar="N")
+    command.add_argument("--gain", type=float, default=1.0, help="e/ADU")
+    command.add_argument("--rnoise", type=float, default=3.4, help="ADU")
+    command.add_argument("--bias", type=float, default=0.0, help="ADU")
+    command.add_argument("--hit-fraction", type=float, default=0.006, help="of the pixels")
+    command.add_argument("--double-hits", type=int, default=20, help="tracks planted twice")
+    command.add_argument("--seed", type=int, default=1)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be an integer ≥ 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The params file: YAML with the exposures, gain, read noise, bias, and the requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crdetect.errors import InputError
+from crdetect.parameters import BLOCKS, Inputs, Parameters, is_none, validate_block
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A params file, validated.
+
+    Attributes
+    ----------
+    inputs : Inputs
+        What to read.
+    parameters : Parameters
+        What to do with it.
+    folder : Path
+        Where relative paths start from.
+    """
+
+    inputs: Inputs
+    parameters: Parameters
+    folder: Path
+
+
+def read_params(path: Path, overrides: Iterable[str] = ()) -> RunFile:
+    """Read and validate a params file.
+
+    Parameters
+    ----------
+    path : Path
+        YAML file: ``images, extnum, gain, rnoise, bias, requirements``.
+    overrides : iterable of str
+        Texts ``key=value`` that take the place of what the file says.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not such a YAML, or with all its faults at once.
+    """
+    content = _read_yaml(path)
+    requirements = content.pop("requirements", None)
+    requirements = {} if is_none(requirements) else requirements
+    if not isinstance(requirements, dict):
+        raise InputError(f"{path.name}: requirements must be a list of 'name: value' lines")
+    for override in overrides:
+        name, value = _parse_override(override)
+        (content if name in Inputs.model_fields else requirements)[name] = value
+    misplaced = [name for name in content if any(name in b.model_fields for b in BLOCKS.values())]
+    inputs, faults = validate_block(
+        Inputs, {name: value for name, value in content.items() if name not in misplaced}
+    )
+    faults += [f"{name} belongs under requirements" for name in misplaced]
+    parameters, more = Parameters.parse(requirements)
+    if faults or more:
+        raise InputError(f"{path.name}: " + "; ".join(faults + more))
+    return RunFile(inputs, parameters, path.parent)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Loads plain YAML, and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.MarkedYAMLError(problem=f"{key} stands twice (again in line {line})")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        # the only constructor is SafeLoader's
+        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not text (UTF-8)") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise InputError(f"{path.name} is not valid YAML{where}: {problem}") from error
+    if content is None:
+        raise InputError(f"{path.name} is empty; 'crdetect template' writes one to start from")
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path.name} holds a {type(content).__name__}, not 'name: value' lines; "
+            "'crdetect template' writes one to start from"
+        )
+    return content
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InputError(f"--set {text}: must be key=value")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is not valid YAML") from error

@@ -1,0 +1,335 @@
+"""Simulated equivalent exposures with known cosmic rays, to try things out and to test them.
+
+The scene resembles a fibre spectrograph: horizontal traces with continuum and emission lines over
+a smooth background. Cosmic rays are straight tracks. Everything is in electrons until the last
+step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from crdetect.errors import InputError
+from crdetect.masks import Masks, dilate, label_features
+
+_TRACE_STEP_PX = 6.0
+_TRACE_SIGMA_PX = 1.2
+_LINE_SIGMA_PX = 1.5
+_CHARGE_MEDIAN_E = 300.0  # per pixel of a track
+_CHARGE_SPREAD = 0.8  # standard deviation of its logarithm
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Simulated exposures and the truth.
+
+    Attributes
+    ----------
+    exposures_adu : (N, rows, columns) array of float32
+        With bias, as a detector gives them.
+    signal_e : (rows, columns) array of float32
+        Expected signal without cosmic rays, the same in all exposures, electrons.
+    charge_e : (N, rows, columns) array of float32
+        What cosmic rays left, electrons.
+    planted : (rows, columns) array of bool
+        Pixels of the tracks planted in two exposures at the same place.
+    gain, rnoise_adu, bias_adu : float
+        e/ADU, ADU, ADU.
+    """
+
+    exposures_adu: np.ndarray
+    signal_e: np.ndarray
+    charge_e: np.ndarray
+    planted: np.ndarray
+    gain: float
+    rnoise_adu: float
+    bias_adu: float
+
+
+def simulate_exposures(
+    shape: tuple[int, int] = (400, 500),
+    nexposures: int = 3,
+    gain: float = 1.0,
+    rnoise_adu: float = 3.4,
+    bias_adu: float = 0.0,
+    hit_fraction: float = 0.006,
+    double_hits: int = 20,
+    seed: int = 1,
+) -> Simulation:
+    """Simulate equivalent exposures.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    nexposures : int
+        Number of exposures, three or more.
+    gain, rnoise_adu, bias_adu : float
+        Of the detector: e/ADU, ADU, ADU.
+    hit_fraction : float
+        Share of the pixels on a random track, per exposure.
+    double_hits : int
+        Tracks planted at the same place in two exposures.
+    seed : int
+        The same seed gives the same exposures.
+
+    Returns
+    -------
+    Simulation
+        The exposures and the truth.
+
+    Raises
+    ------
+    InputError
+        If a value makes no sense.
+    """
+    if nexposures < 3 or min(shape) < 32 or gain <= 0 or rnoise_adu < 0:
+        raise InputError(
+            "simulate needs at least 3 exposures of at least 32 × 32 pixels, gain > 0, rnoise ≥ 0"
+        )
+    if not 0 <= hit_fraction < 0.5 or double_hits < 0:
+        raise InputError("simulate needs 0 ≤ hit fraction < 0.5 and double hits ≥ 0")
+    rng = np.random.default_rng(seed)
+    signal = make_scene_e(shape, rng)
+    charge = np.stack([make_tracks_e(shape, hit_fraction, rng) for _ in range(nexposures)])
+    planted = _plant(charge, double_hits, rng)
+    photons = rng.poisson(signal + charge) / gain
+    read = rng.normal(0.0, rnoise_adu, charge.shape)
+    return Simulation(
+        (photons + read + bias_adu).astype(np.float32),
+        signal,
+        charge,
+        planted,
+        gain,
+        rnoise_adu,
+        bias_adu,
+    )
+
+
+def make_scene_e(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Make the expected signal: traces of different brightness, lines, background; electrons."""
+    rows, columns = np.arange(shape[0])[:, np.newaxis], np.arange(shape[1])
+    centres = np.arange(_TRACE_STEP_PX, shape[0], _TRACE_STEP_PX)
+    profiles = np.exp(-0.5 * ((rows - centres) / _TRACE_SIGMA_PX) ** 2)
+    brightness = 10 ** rng.uniform(0.5, 2.7, centres.size)
+    slope = 1 + 0.4 * np.sin(2 * np.pi * columns / shape[1])
+    lines = sum(
+        10 ** rng.uniform(1.5, 3.2) * np.exp(-0.5 * ((columns - x) / _LINE_SIGMA_PX) ** 2)
+        for x in rng.uniform(0, shape[1], max(4, shape[1] // 60))
+    )
+    spectra = brightness[:, np.newaxis] * slope + lines
+    return (profiles @ spectra + 5.0).astype(np.float32)
+
+
+def make_tracks_e(
+    shape: tuple[int, int], hit_fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Make one exposure's cosmic rays: straight tracks that cover a share of the pixels."""
+    charge = np.zeros(shape, np.float32)
+    mean_length = 8.0
+    number = rng.poisson(hit_fraction * charge.size / mean_length)
+    _add_tracks(charge, _random_tracks(shape, number, mean_length, rng), rng)
+    return charge
+
+
+def _plant(charge: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Add tracks at the same places in two of the exposures; return where."""
+    planted = np.zeros(charge.shape[1:], bool)
+    y, x = _random_tracks(charge.shape[1:], number, 6.0, rng)
+    planted[y, x] = True
+    for i in (0, 1):
+        charge[i, planted] += _track_charge(np.count_nonzero(planted), rng) + 200.0
+    return planted
+
+
+def _random_tracks(
+    shape: tuple[int, int], number: int, mean_length: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of straight tracks with random start, direction and length (geometric)."""
+    length = rng.geometric(1 / mean_length, number)
+    angle = rng.uniform(0, np.pi, number)
+    step = np.arange(length.max(initial=1))
+    on_track = step < length[:, np.newaxis]
+    y = rng.uniform(0, shape[0], (number, 1)) + step * np.sin(angle)[:, np.newaxis]
+    x = rng.uniform(0, shape[1], (number, 1)) + step * np.cos(angle)[:, np.newaxis]
+    y, x = y[on_track].astype(int), x[on_track].astype(int)
+    inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
+    return y[inside], x[inside]
+
+
+def _add_tracks(
+    charge: np.ndarray, pixels: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> None:
+    np.add.at(charge, pixels, _track_charge(pixels[0].size, rng))
+
+
+def _track_charge(number: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.lognormal(np.log(_CHARGE_MEDIAN_E), _CHARGE_SPREAD, number).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------
+# Files
+
+SIMULATED_PATTERNS = (
+    "exposure_[0-9]*.fits",
+    "truth.fits",
+    "params.yaml",
+    "obs.yaml",
+    "control.yaml",
+)
+"""Files that a simulation writes; those of an earlier one do not stay beside new ones."""
+
+_PARAMS = """\
+# crdetect run params.yaml --output-dir results
+images: [{images}]
+extnum: 0
+gain: {gain}
+rnoise: {rnoise}
+bias: {bias}
+requirements:
+  crmethod: mm_pycosmic
+"""
+
+_OBS = """\
+# numina run obs.yaml -r control.yaml
+id: "crmasks"
+instrument: CRDETECT
+mode: CrDetection
+frames: [{images}]
+"""
+
+_CONTROL = """\
+version: 1
+rootdir: .
+requirements:
+  CRDETECT:
+    default:
+      CrDetection:
+        - {{name: crmethod, content: mm_pycosmic, tags: {{}}}}
+        - {{name: gain, content: {gain}, tags: {{}}}}
+        - {{name: rnoise, content: {rnoise}, tags: {{}}}}
+        - {{name: bias, content: {bias}, tags: {{}}}}
+"""
+
+
+def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
+    """Write exposures, truth and the files that run them.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        What to write.
+    folder : Path
+        Gets exposure_1…N.fits, truth.fits (SIGNAL, CHARGE1…N, PLANTED; electrons), params.yaml
+        for the command, obs.yaml and control.yaml for numina.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    names = []
+    for i, exposure in enumerate(simulation.exposures_adu, start=1):
+        hdu = fits.PrimaryHDU(exposure)
+        hdu.header["OBJECT"] = "crdetect simulation"
+        hdu.header["EXPTIME"] = (1200.0, "s")
+        hdu.header["DATE-OBS"] = f"2026-01-01T{i:02d}:00:00"
+        hdu.header["GAIN"] = (simulation.gain, "e/ADU")
+        hdu.header["RDNOISE"] = (simulation.rnoise_adu * simulation.gain, "e")
+        hdu.header["BUNIT"] = "adu"
+        names.append(f"exposure_{i}.fits")
+        hdu.writeto(folder / names[-1])
+    truth = [fits.PrimaryHDU(), fits.ImageHDU(simulation.signal_e, name="SIGNAL")]
+    truth[1].header["RDNOISE"] = (simulation.rnoise_adu * simulation.gain, "e")
+    truth += [
+        fits.ImageHDU(charge, name=f"CHARGE{i}")
+        for i, charge in enumerate(simulation.charge_e, start=1)
+    ]
+    truth.append(fits.ImageHDU(simulation.planted.astype(np.uint8), name="PLANTED"))
+    fits.HDUList(truth).writeto(folder / "truth.fits")
+    numbers = {
+        "images": ", ".join(names),
+        "gain": simulation.gain,
+        "rnoise": simulation.rnoise_adu,
+        "bias": simulation.bias_adu,
+    }
+    texts = {"params.yaml": _PARAMS, "obs.yaml": _OBS, "control.yaml": _CONTROL}
+    for name, text in texts.items():
+        (folder / name).write_text(text.format(**numbers))
+    return [folder / name for name in (*names, "truth.fits", *texts)]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How masks compare with the truth.
+
+    Attributes
+    ----------
+    planted, planted_found : int
+        Double hits planted, and those with a pixel in MEDIANCR.
+    double_px, double_px_found : int
+        Pixels hit above 5 σ in at least two exposures, and those in MEDIANCR.
+    false_px : int
+        Pixels of MEDIANCR farther than one pixel from any with > 1 σ in two exposures.
+    """
+
+    planted: int
+    planted_found: int
+    double_px: int
+    double_px_found: int
+    false_px: int
+
+
+def score(masks: Masks, truth: fits.HDUList, rnoise_e: float) -> Score:
+    """Compare MEDIANCR with the truth of a simulation.
+
+    Parameters
+    ----------
+    masks : Masks
+        What was detected.
+    truth : astropy.io.fits.HDUList
+        A ``truth.fits`` of `write_simulation`.
+    rnoise_e : float
+        Read noise, electrons.
+    """
+    signal = truth["SIGNAL"].data
+    charge = np.stack([truth[f"CHARGE{i + 1}"].data for i in range(len(masks.crmasks))])
+    sigma = np.sqrt(signal + rnoise_e**2)
+    double = (charge > 5 * sigma).sum(axis=0) >= 2
+    near = dilate((charge > sigma).sum(axis=0) >= 2, 1)
+    n, labels = label_features(truth["PLANTED"].data > 0)
+    found = np.unique(labels[masks.mediancr & (labels > 0)]).size
+    return Score(
+        planted=n,
+        planted_found=int(found),
+        double_px=int(double.sum()),
+        double_px_found=int((double & masks.mediancr).sum()),
+        false_px=int((masks.mediancr & ~near).sum()),
+    )
+
+
+def score_files(crmasks: Path, truth: Path) -> Score:
+    """Compare a ``crmasks.fits`` with the ``truth.fits`` of the exposures it was made of.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or not what it should be.
+    """
+    from crdetect.products import read_crmasks
+
+    try:
+        with (
+            fits.open(crmasks, memmap=False) as masks_hdul,
+            fits.open(truth, memmap=False) as known,
+        ):
+            stored = read_crmasks(masks_hdul, crmasks.name)
+            return score(stored.masks, known, known["SIGNAL"].header["RDNOISE"])
+    except OSError as error:
+        raise InputError(f"{crmasks} or {truth}: {error.strerror or error}") from error
+    except KeyError as error:
+        raise InputError(f"{truth.name} is not the truth of a simulation: {error}") from error

@@ -63,9 +63,9 @@ def read_exposures(inputs: Inputs, folder: Path) -> Exposures:
         [data for data, _ in opened],
         [header for _, header in opened],
         [str(name) for name in inputs.images],
-        _number_or_map(inputs.gain, folder, "gain"),
-        _number_or_map(inputs.rnoise, folder, "rnoise"),
-        _number_or_map(inputs.bias, folder, "bias"),
+        number_or_map(inputs.gain, folder, "gain"),
+        number_or_map(inputs.rnoise, folder, "rnoise"),
+        number_or_map(inputs.bias, folder, "bias"),
     )
 
 
@@ -181,7 +181,8 @@ def _check_distinct(paths: Sequence[Path]) -> None:
         seen[path.resolve()] = path
 
 
-def _number_or_map(value: float | str, folder: Path, what: str) -> float | np.ndarray:
+def number_or_map(value: float | str, folder: Path, what: str) -> float | np.ndarray:
+    """Return a number as it is, or the map in the FITS file of that name (see `find_file`)."""
     if isinstance(value, str):
         data, _ = read_image(find_file(value, folder, what), None)
         return data.astype(np.float32)

@@ -458,7 +458,7 @@ class Parameters(BaseModel):
         """Build the parameters as `from_mapping` does; return them, or None and all the faults."""
         values, faults = _resolve_aliases(values)
         flat = {name: block for block, model in BLOCKS.items() for name in model.model_fields}
-        faults += [_unknown(name, flat) for name in values if name not in flat]
+        faults += [unknown_parameter(name, flat) for name in values if name not in flat]
         blocks = {}
         for block, model in BLOCKS.items():
             own = {name: value for name, value in values.items() if flat.get(name) == block}
@@ -571,7 +571,9 @@ def _annotation_text(annotation: Any) -> str:
 def validate_block(model: type[Block], values: Mapping[str, Any]) -> tuple[Block | None, list[str]]:
     """Validate one block; return it, or None and what is wrong with it."""
     faults = [
-        _unknown(name, model.model_fields) for name in values if name not in model.model_fields
+        unknown_parameter(name, model.model_fields)
+        for name in values
+        if name not in model.model_fields
     ]
     known = {name: value for name, value in values.items() if name in model.model_fields}
     try:
@@ -592,7 +594,8 @@ def _resolve_aliases(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     return resolved, faults
 
 
-def _unknown(name: Any, valid: Iterable[str]) -> str:
+def unknown_parameter(name: Any, valid: Iterable[str]) -> str:
+    """Say that a name is unknown, and which valid one is nearest."""
     near = difflib.get_close_matches(str(name), list(valid), n=1)
     return f"{name} is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
 

@@ -80,24 +80,24 @@ def boundary_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
     """In each column, the y above which one pixel of all simulated sets is expected.
 
     It is the quantile 1 − 1/n of the column's n pixels, interpolated between the centres of the
-    bins; in a gap below the last pixel any height would do, and one end of the gap is taken. A
-    column with a single pixel gives y = 0, one without pixels has no point.
+    bins. In a gap below the last pixel any height would do, and the highest is taken: the number
+    of pixels expected above the highest of n draws is 1 on the average. A column with a single
+    pixel gives y = 0, one without pixels has no point.
 
     Returns
     -------
     x, y : arrays
         Centre of the column and height, ADU.
     """
-    x_edges, y_edges = diagram.limits.x_edges, diagram.limits.y_edges
-    centres = 0.5 * (y_edges[:-1] + y_edges[1:])
-    filled = np.flatnonzero(diagram.counts.any(axis=0))
-    y = np.zeros(filled.size)
-    for point, column in enumerate(diagram.counts.T[filled]):
-        pixels = column.sum() * diagram.nsets
-        if pixels > 1.5:
-            below = np.cumsum(column / column.sum())
-            y[point] = np.interp(1 - 1 / pixels, below, centres)
-    return 0.5 * (x_edges[filled] + x_edges[filled + 1]), y
+    x_edges = diagram.limits.x_edges
+    step = diagram.limits.ymax / len(diagram.counts)
+    pixels = np.rint(diagram.counts * diagram.nsets)
+    filled = np.flatnonzero(pixels.any(axis=0))
+    top = len(pixels) - 1 - np.argmax(pixels[::-1, filled] > 0, axis=0)
+    # below the centre of the top bin are all pixels but those of the top bin
+    y = step * (top + 0.5 - 1 / pixels[top, filled])
+    y[pixels[:, filled].sum(axis=0) < 2] = 0.0
+    return 0.5 * (x_edges[filled] + x_edges[filled + 1]), np.maximum(y, 0.0)
 
 
 def fit_boundary(diagram: Diagram, parameters: MM) -> Boundary:

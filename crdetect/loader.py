@@ -1,0 +1,92 @@
+"""The way into numina: the instrument CRDETECT, which takes images of any instrument."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from astropy.io import fits
+from numina.core import drp_load
+from numina.core.pipeline import InstrumentDRP
+from numina.datamodel import DataModel
+from numina.exceptions import ValidationError
+from numina.util.convert import convert_date
+
+
+class AnyImage(DataModel):
+    """Data model of images of any instrument: no key of the header is needed."""
+
+    def default_mappings(self) -> dict[str, Any]:
+        """Define where values come from; the instrument is CRDETECT whatever INSTRUME says."""
+        return super().default_mappings() | {
+            "instrument": lambda _image: "CRDETECT",
+            "insconf": lambda _image: None,
+            "observation_date": ("DATE-OBS", 0, _date),
+        }
+
+
+def _date(value: Any) -> dt.datetime | None:
+    # dates in other formats are legion, and no reason to stop
+    try:
+        date = convert_date(value)
+    except (TypeError, ValueError):
+        return None
+    return date and date.replace(tzinfo=None)
+
+
+def load_drp() -> InstrumentDRP:
+    """Load the instrument CRDETECT (entry point of ``numina.pipeline.1``)."""
+    return drp_load("crdetect", "drp.yaml")
+
+
+def check_frames(_mode: Any, block: Any, _backend: Any, _options: Any = None) -> Any:
+    """Check the frames of an observing block for what numina itself would stumble over.
+
+    numina calls this *builder* of a mode in the data folder, before it opens any frame.
+
+    Returns
+    -------
+    numina.core.oresult.ObservationResult
+        The block, as it came.
+
+    Raises
+    ------
+    numina.exceptions.ValidationError
+        If a frame is missing or given twice, or the first one is not FITS.
+    """
+    names = [frame.filename for frame in block.frames]
+    faults = _faults_of_names(names)
+    if names and not faults:
+        try:
+            with fits.open(names[0]):
+                pass
+        except OSError as error:
+            faults.append(f"{names[0]} cannot be read as FITS: {str(error).splitlines()[0]}")
+    if faults:
+        raise ValidationError(f"block {block.id}: frames: " + "; ".join(faults))
+    return block
+
+
+def _faults_of_names(names: list[str]) -> list[str]:
+    missing = [name for name in names if not Path(name).is_file()]
+    if missing:
+        return [f"no file {', '.join(missing)} in the data folder {Path.cwd()} (see --datadir)"]
+    files = Counter(Path(name).resolve() for name in names)
+    twice = [path.name for path, n in files.items() if n > 1]
+    if twice:
+        return [f"{', '.join(twice)} is given twice: exposures must be different files"]
+    tails = Counter(Path(name).name for name in names)
+    # numina tells files of one name apart by the key UUID only
+    clash = [name for name in names if tails[Path(name).name] > 1 and "UUID" not in _header(name)]
+    if clash:
+        return [f"{', '.join(clash)}: files of one name without the key UUID; rename them"]
+    return []
+
+
+def _header(name: str) -> fits.Header:
+    try:
+        return fits.getheader(name)
+    except OSError:
+        return fits.Header()

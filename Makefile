@@ -1,0 +1,45 @@
+# make demo: everything from simulated exposures to figures; make test: the whole test suite.
+# Only Python >= 3.11, make and git are needed: the rest goes into the virtual environment .venv.
+
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11 3.14,$(if $(shell python$(v) -c "import venv" 2>/dev/null && echo yes),python$(v))) python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO ?= demo
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint docs clean
+
+demo: $(VENV)/.installed
+	@rm -rf $(DEMO)
+	@$(BIN)/crdetect simulate $(DEMO)
+	cd $(DEMO) && $(abspath $(BIN))/numina run obs.yaml -r control.yaml
+	@echo
+	@echo "masks:           $(DEMO)/obsidcrmasks_results/crmasks.fits"
+	@echo "combined frames: $(DEMO)/obsidcrmasks_results/combined_*.fits"
+	@echo "figures, tables: $(DEMO)/obsidcrmasks_work/diagnostic_*.png, mediancr_identified_*.csv"
+	@$(BIN)/crdetect score $(DEMO)/obsidcrmasks_results/crmasks.fits $(DEMO)/truth.fits
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) $(DEMO) docs/_build build *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) -e ".[test,docs]"
+	@touch $@

@@ -182,7 +182,7 @@ class Combiner:
             mean = np.sum(data, axis=0, dtype=np.float64, where=used) / np.maximum(n, 1)
             square = np.square(data - mean)
             sample = np.sum(square, axis=0, where=used) / np.maximum(n - 1, 1)
-            model = self.noise.rows(rows).variance_adu2(value[rows])
+            model = self.noise.select(rows).variance_adu2(value[rows])
             variance[rows] = np.where(n > 1, sample, model)
             count[rows] = n
 

@@ -15,9 +15,9 @@ class Noise:
 
     Parameters
     ----------
-    gain : float or (rows, columns) array
-        In e/ADU, positive.
-    rnoise_adu : float or (rows, columns) array
+    gain : float or array
+        In e/ADU, positive; an array is a map of the shape of the exposures.
+    rnoise_adu : float or array
         Read noise in ADU, not negative.
 
     Raises
@@ -35,8 +35,6 @@ class Noise:
             ("rnoise_adu", "≥ 0", lambda value: value < 0),
         ):
             value = np.asarray(getattr(self, name), dtype=np.float32)
-            if value.ndim not in (0, 2):
-                raise InputError(f"{name} must be a number or a 2-D map, not {value.ndim}-D")
             if not np.isfinite(value).all() or bad(value).any():
                 raise InputError(f"{name} must be finite and {minimum_text} everywhere")
             if value.ndim:
@@ -64,18 +62,10 @@ class Noise:
             np.float32
         )
 
-    def select(self, pixels: np.ndarray) -> Noise:
-        """Return the noise of some pixels, as 1 × n maps (numbers stay numbers)."""
+    def select(self, index) -> Noise:
+        """Return the noise of some pixels: maps are indexed, numbers stay numbers."""
         gain, rnoise = (
-            value[pixels][np.newaxis] if np.ndim(value) else value
-            for value in (self.gain, self.rnoise_adu)
-        )
-        return Noise(gain, rnoise)
-
-    def rows(self, rows: slice) -> Noise:
-        """Return the noise of some rows."""
-        gain, rnoise = (
-            value[rows] if np.ndim(value) else value for value in (self.gain, self.rnoise_adu)
+            value[index] if np.ndim(value) else value for value in (self.gain, self.rnoise_adu)
         )
         return Noise(gain, rnoise)
 
@@ -84,14 +74,14 @@ class Noise:
 
         Parameters
         ----------
-        signal_adu : (rows, columns) array
-            Expected signal, not negative.
+        signal_adu : array
+            Expected signal, not negative; of the shape of the maps, where there are any.
         rng : numpy.random.Generator
             Source of random numbers.
 
         Returns
         -------
-        (rows, columns) array of float32
+        array of float32
             Poisson(signal · gain) / gain plus Gaussian read noise, ADU.
         """
         photons = rng.poisson(signal_adu * self.gain) / self.gain

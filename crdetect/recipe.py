@@ -8,6 +8,7 @@ with the input ends in one `numina.exceptions.ValidationError`, which numina sho
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from crdetect.combine import COMBINATIONS, Combination
 from crdetect.errors import InputError
 from crdetect.exposures import Exposures, image_of, make_exposures, number_or_map, read_image
 from crdetect.loader import AnyImage
+from crdetect.masks import Features
 from crdetect.parameters import (
     ALIASES,
     BLOCKS,
@@ -45,7 +47,7 @@ from crdetect.parameters import (
     validate_block,
     yaml_value,
 )
-from crdetect.pipeline import detect
+from crdetect.pipeline import Detection, detect
 from crdetect.products import (
     PATTERNS,
     StoredMasks,
@@ -194,10 +196,10 @@ def noise_of(
         known["gain"] = _look_up("gain", "detector.gain", "GAIN", profile, header)
     if "rnoise" not in known:
         electrons = _look_up("rnoise", "detector.rdnoise", "RDNOISE", profile, header)
-        known["rnoise"] = Known(
-            electrons.value / known["gain"].value, f"{electrons.origin}, divided by gain"
-        )
-    return known
+        with np.errstate(all="ignore"):  # a gain of 0 in a map is found out later
+            rnoise = electrons.value / known["gain"].value
+        known["rnoise"] = Known(rnoise, f"{electrons.origin}, divided by gain")
+    return {name: known[name] for name in ("gain", "rnoise", "bias")}
 
 
 def _look_up(name: str, path: str, key: str, profile: Any, header: fits.Header) -> Known:
@@ -283,7 +285,6 @@ class SchemaRecipe(BaseRecipe):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._others: dict[str, Any] = {}
-        self._faults: list[str] = []
 
     def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
         """Build the input; names that no requirement has wait for `run`, which complains."""
@@ -318,14 +319,23 @@ class SchemaRecipe(BaseRecipe):
         values = {name: getattr(rinput, name) for name in names if name in self.requirements()}
         return {name: value for name, value in values.items() if not isinstance(value, Default)}
 
+    def faults(self, rinput: RecipeInput) -> list[str]:
+        """Tell what is wrong apart from the parameters."""
+        n = len(rinput.obresult.frames)
+        return [f"frames must be three or more equivalent exposures, not {n}"] if n < 3 else []
+
+    @property
+    def _data_folder(self) -> Path:
+        return Path(self.runinfo.get("data_dir") or "")
+
     def _read(self, rinput: RecipeInput) -> Job:
         """Judge the requirements, then read the frames."""
         frames = rinput.obresult.frames
-        inputs, parameters = self._judge(rinput, len(frames))
+        inputs, parameters = self._judge(rinput)
         opened = [_read_frame(frame, inputs.extnum) for frame in frames]
         headers = [header for _, header in opened]
-        folder = Path(self.runinfo.get("data_dir") or "")
-        noise = noise_of(inputs, rinput.obresult.configuration, headers[0], folder)
+        profile = rinput.obresult.configuration
+        noise = noise_of(inputs, profile, headers[0], self._data_folder)
         for name, known in noise.items():
             self.logger.info("%s = %s", name, known)
         exposures = make_exposures(
@@ -336,18 +346,15 @@ class SchemaRecipe(BaseRecipe):
         )
         return Job(rinput, parameters, exposures, noise)
 
-    def _judge(self, rinput: RecipeInput, n: int) -> tuple[BlockInputs, Parameters]:
+    def _judge(self, rinput: RecipeInput) -> tuple[BlockInputs, Parameters]:
         others = dict(self._others)
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, _SCHEMA) | {name: others.pop(name) for name in aliases}
-        faults = [unknown_parameter(name, self.requirements()) for name in others]
-        faults += self._faults
-        if n < 3:
-            faults.append(f"frames must be three or more equivalent exposures, not {n}")
+        faults = self.faults(rinput)
+        faults += [unknown_parameter(name, self.requirements()) for name in others]
         inputs, more = validate_block(BlockInputs, self.given(rinput, BlockInputs.model_fields))
         parameters, still_more = Parameters.parse(values)
-        faults += more + still_more
-        if faults:
+        if faults := faults + more + still_more:
             raise InputError("; ".join(faults))
         return inputs, parameters
 
@@ -379,20 +386,13 @@ class CrDetectionRecipe(SchemaRecipe):
 
     def reduce(self, job: Job) -> RecipeResult:
         """Detect, and combine with what was found."""
-        exposures = job.exposures
-        detection = detect(
-            exposures.stack, exposures.noise, job.parameters, progress=self.logger.info
-        )
-        masks = self.signed(crmasks_hdul(detection, exposures.headers[0], job.history()))
-        features = detection.features
-        from crdetect.plots import save_figures
-
-        with whole_or_nothing(Path(), _WORK_PATTERNS) as folder:
-            write_tables(features, folder)
-            self.logger.info("drawing figures")
-            save_figures(detection, folder)
+        stack, noise = job.exposures.stack, job.exposures.noise
+        detection = detect(stack, noise, job.parameters, progress=self.logger.info)
+        masks = self.signed(crmasks_hdul(detection, job.exposures.headers[0], job.history()))
         identifier = masks[0].header["UUID"]
-        combined = detection.combine(exposures.stack, exposures.noise)
+        combined = detection.combine(stack, noise)
+        features = detection.features
+        self._write_tables_and_figures(detection, features)
         summary = {
             "masks_uuid": identifier,
             "masked_pixels": {
@@ -406,6 +406,14 @@ class CrDetectionRecipe(SchemaRecipe):
             summary=summary | job.summary(),
             **self.combined(combined, job, identifier),
         )
+
+    def _write_tables_and_figures(self, detection: Detection, features: Features) -> None:
+        from crdetect.plots import save_figures
+
+        self.logger.info("writing tables and figures")
+        with whole_or_nothing(Path(), _WORK_PATTERNS) as folder:
+            write_tables(features, folder)
+            save_figures(detection, folder)
 
 
 class CrCombinationRecipe(SchemaRecipe):
@@ -422,16 +430,22 @@ class CrCombinationRecipe(SchemaRecipe):
     )
     summary = Result(Value("a summary"), "the masks")
 
+    no_masks = "crmasks is missing: it must be the name of a file, or found by --db"
+
     def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
-        """Build the input; numina is in the data folder now, where names of files start from."""
+        """Build the input, and look if the masks are there before numina links or copies them."""
         rinput = super().build_recipe_input(ob, dal)
-        name = rinput.crmasks and rinput.crmasks.filename
-        if name and not Path(name).is_file():
-            self._faults.append(f"crmasks: no file {name} (looked in {Path.cwd()})")
-            rinput.crmasks = None
-        elif not rinput.crmasks:
-            self._faults.append("crmasks is missing: it must be a file, or a product of --db")
+        if rinput.crmasks is not None:
+            # as numina does: 'data/..' is the folder above, be data a link or not
+            path = Path(os.path.normpath(self._data_folder / rinput.crmasks.filename))
+            if not path.is_file():
+                self.no_masks = f"crmasks: no file {rinput.crmasks.filename}, that is {path}"
+                rinput.crmasks = None
         return rinput
+
+    def faults(self, rinput: RecipeInput) -> list[str]:
+        """Tell what is wrong apart from the parameters."""
+        return super().faults(rinput) + ([self.no_masks] if rinput.crmasks is None else [])
 
     def reduce(self, job: Job) -> RecipeResult:
         """Combine with the masks."""
@@ -483,10 +497,15 @@ def _is_console(handler: logging.Handler) -> bool:
 
 def _other_names(ob: Any, dal: Any, requirements: Iterable[str]) -> dict[str, Any]:
     """Collect what was given under a name that is no requirement: numina would not tell."""
-    table = getattr(dal, "req_table", {})
-    for key in (ob.instrument, ob.profile, ob.pipeline):
-        table = table.get(key, {})
-    values = {entry["name"]: entry["content"] for entry in table.get(ob.mode, ())}
+    profiles = getattr(dal, "req_table", {}).get(ob.instrument, {})
+    if profiles and ob.profile not in profiles:
+        SchemaRecipe.logger.warning(
+            "the control file has requirements for profile %s, not for that of the frames, %s",
+            ", ".join(profiles),
+            ob.profile,
+        )
+    modes = profiles.get(ob.profile, {}).get(ob.pipeline, {})
+    values = {entry["name"]: entry["content"] for entry in modes.get(ob.mode, ())}
     values |= ob.requirements
     # the command line speaks to all blocks, of either mode
     line = getattr(dal, "extra_data", {})

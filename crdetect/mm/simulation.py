@@ -31,7 +31,7 @@ class Scene:
     signals_adu : sequence of N arrays, each (n,)
         Expected signal of the n pixels in each exposure (the same array where it is common).
     noise : Noise
-        Numbers, or maps of shape (1, n).
+        Numbers, or maps of shape (n,).
     coincidences : int
         The number c of hits to be found.
     """
@@ -48,13 +48,9 @@ class Scene:
 
     def draw(self, pixels: slice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw all exposures of some pixels; return their (min2d, median2d − min2d)."""
-        noise = self.noise.select((slice(None), pixels)) if self._mapped else self.noise
-        planes = [noise.draw_adu(signal[np.newaxis, pixels], rng)[0] for signal in self.signals_adu]
+        noise = self.noise.select(pixels)
+        planes = [noise.draw_adu(signal[pixels], rng) for signal in self.signals_adu]
         return _diagram_point(planes, self.coincidences)
-
-    @property
-    def _mapped(self) -> bool:
-        return bool(np.ndim(self.noise.gain) or np.ndim(self.noise.rnoise_adu))
 
 
 def _diagram_point(planes: list[np.ndarray], coincidences: int) -> tuple[np.ndarray, np.ndarray]:

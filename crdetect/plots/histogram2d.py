@@ -1,0 +1,144 @@
+"""Figure of the Median-Minimum diagram: simulated and real, and the boundary between them."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure
+
+from crdetect.mm.boundary import Boundary, Curve
+from crdetect.mm.diagram import Limits
+from crdetect.pipeline import Detection, MedianMinimum
+from crdetect.plots.plane import (
+    FINAL_COLOR,
+    FINAL_LINE,
+    draw_criterion,
+    draw_density,
+    name_axes,
+    sample,
+)
+from crdetect.plots.style import ORANGE, count_norm, new_figure, two_part_map
+
+
+def histogram2d(detection: Detection) -> Figure:
+    """Draw the simulated and the real diagram side by side, with boundary and threshold.
+
+    Parameters
+    ----------
+    detection : Detection
+        Of a run where M.M.Cosmic took part.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no diagram.
+    """
+    if detection.diagram is None:
+        raise ValueError("this run has no Median-Minimum diagram to draw")
+    diagram = detection.diagram
+    limits, boundary = diagram.simulated.limits, diagram.criterion.boundary
+    figure = new_figure(15.0, 7.2)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    mesh = _draw_both(left, right, diagram)
+    _draw_points(left, boundary)
+    _draw_rounds(left, boundary, limits)
+    draw_criterion(right, limits, diagram.criterion)
+    name_axes(left, _simulated_title(detection))
+    name_axes(right, "Real exposures, all pixels")
+    left.set(xlim=(limits.xmin, limits.xmax), ylim=(0, limits.ymax))
+    _add_colorbar(figure, mesh, [left, right])
+    for ax in (left, right):
+        # below the axes: anywhere inside there may be data
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.08),
+            ncols=3,
+            frameon=False,
+            fontsize="small",
+        )
+    figure.suptitle(f"Median-Minimum diagram ({detection.parameters.general.crmethod})")
+    return figure
+
+
+def _simulated_title(detection: Detection) -> str:
+    mm, boundary = detection.parameters.mm, detection.diagram.criterion.boundary
+    return (
+        f"Simulated: mean of {detection.diagram.simulated.nsets} sets, synthetic: "
+        f"{mm.mm_synthetic}, boundary: {boundary.kind}"
+    )
+
+
+def _draw_both(left: Axes, right: Axes, diagram: MedianMinimum) -> QuadMesh:
+    simulated, real = diagram.simulated, diagram.real
+    norm = count_norm(1 / simulated.nsets, simulated.counts, real.counts)
+    cmap = two_part_map(norm)
+    draw_density(right, real.limits, real.counts, norm, cmap)
+    return draw_density(left, simulated.limits, simulated.counts, norm, cmap)
+
+
+def _add_colorbar(figure: Figure, mesh: QuadMesh, axes: list[Axes]) -> Colorbar:
+    bar = figure.colorbar(mesh, ax=axes, pad=0.01, fraction=0.04, aspect=35)
+    bar.set_label("pixels per bin, mean per set (grey: less than 1)")
+    bar.ax.axhline(1.0, color="k", linewidth=1.5)
+    return bar
+
+
+def _draw_points(ax: Axes, boundary: Boundary) -> None:
+    for points, text, style in (
+        (boundary.points, "points", {"marker": "+", "color": "k", "markersize": 5}),
+        (
+            boundary.fixed,
+            "fixed points",
+            {"marker": "D", "color": "k", "markerfacecolor": ORANGE, "markersize": 9},
+        ),
+    ):
+        if points.x.size:
+            # a point on the frame is drawn whole
+            ax.plot(points.x, points.y, linestyle="none", label=text, zorder=6, **style)
+
+
+def _draw_rounds(ax: Axes, boundary: Boundary, limits: Limits) -> None:
+    *earlier, final = boundary.rounds
+    ramp = mpl.colormaps["OrRd"](np.linspace(0.4, 0.9, max(len(earlier), 1)))
+    for number, (curve, color) in enumerate(zip(earlier, ramp, strict=False), start=1):
+        width = 1.6 if number == 1 else 0.8
+        ax.plot(
+            *sample(curve, limits),
+            color=color,
+            linewidth=width,
+            label=_round_label(number, len(earlier)),
+            zorder=4,
+        )
+    _draw_final(ax, final, limits, len(boundary.rounds))
+
+
+def _round_label(number: int, earlier: int) -> str:
+    """Only the first of the intermediate rounds stands for them in the legend."""
+    if number == 1:
+        return "fit, round 1"
+    if number > 2:
+        return "_"
+    return "fit, round 2" if earlier == 2 else f"fit, rounds 2–{earlier}"
+
+
+def _draw_final(ax: Axes, final: Curve, limits: Limits, rounds: int) -> None:
+    text = f"fit, round {rounds}: the boundary" if rounds > 1 else "the boundary"
+    ax.plot(*sample(final, limits), label=text, **FINAL_LINE)
+    ax.plot(
+        final.knots,
+        final(final.knots),
+        linestyle="none",
+        marker="o",
+        markersize=5.5,
+        color=FINAL_COLOR,
+        markeredgecolor="w",
+        label="knots",
+        zorder=7,
+    )

@@ -1,0 +1,151 @@
+"""Numbers beside points of a panel, none over another."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.patheffects import withStroke
+
+_SIZE_PT = 6.0
+_DIGIT_WIDTH = 0.66  # of the size of the font, with some air
+_DISTANCES_PT = (3.0, 6.0, 10.0, 15.0, 21.0, 28.0, 36.0, 45.0, 55.0, 66.0)
+_DIRECTIONS = 24
+_LEADER_FROM_PT = 4.5  # a number farther away needs a line to its point
+_MARKER_PT = 2.2  # half of what a marker takes
+_EDGE_PT = 1.5  # left free along the frame
+_LEADER_PARTS = 12  # places where a line is looked at
+
+
+def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, most: int) -> int:
+    """Write the number of each point beside it, as many as there is room for.
+
+    Parameters
+    ----------
+    ax : Axes
+        Final in its limits and scales. The figure is laid out here: the room is known only then.
+    x, y : arrays
+        Points, the most important first.
+    numbers : array of int
+        What to write.
+    most : int
+        How many points are considered. No number is written over the markers of the others.
+
+    Returns
+    -------
+    int
+        How many were written.
+    """
+    if not len(x):
+        return 0
+    root = ax.figure.canvas.figure  # a panel's own figure may be a part of it
+    root.draw_without_rendering()
+    pixel = root.dpi / 72
+    points = ax.transData.transform(np.column_stack([x, y]))
+    room = _Room(ax.bbox.extents, points, pixel)
+    to_data = ax.transData.inverted()
+    leaders, written = [], 0
+    for i, number in enumerate(numbers[:most]):
+        place = room.take(points[i], len(str(number)))
+        if place is None:
+            continue
+        written += 1
+        where = to_data.transform(place.centre)
+        _write(ax, where, str(number))
+        if place.leader:
+            leaders.append([(x[i], y[i]), where])
+    lines = LineCollection(leaders, colors="0.45", linewidths=0.4, zorder=4)
+    lines.set_in_layout(False)
+    ax.add_collection(lines, autolim=False)
+    return written
+
+
+def _write(ax: Axes, where: np.ndarray, text: str) -> None:
+    label = ax.text(*where, text, fontsize=_SIZE_PT, ha="center", va="center", zorder=8)
+    label.set_path_effects([withStroke(linewidth=1.2, foreground="w")])
+    label.set_in_layout(False)  # the layout is settled: it must not move under the numbers
+
+
+class _Place:
+    """A box for a number, in pixels of the figure, and whether a line leads to it."""
+
+    def __init__(self, centre: np.ndarray, leader: bool):
+        self.centre = centre
+        self.leader = leader
+
+
+class _Room:
+    """The room of a panel: what is free of numbers, their lines, and markers."""
+
+    def __init__(self, panel: np.ndarray, points: np.ndarray, pixel: float):
+        self._low, self._high = panel[:2] + _EDGE_PT * pixel, panel[2:] - _EDGE_PT * pixel
+        self._points = points
+        self._pixel = pixel
+        self._centres = np.empty((0, 2))
+        self._halves = np.empty((0, 2))
+        self._leaders = np.empty((0, _LEADER_PARTS, 2))  # places along each line
+
+    def take(self, point: np.ndarray, digits: int) -> _Place | None:
+        """Take the nearest free box beside a point; None if there is none."""
+        half = 0.5 * _SIZE_PT * self._pixel * np.array([_DIGIT_WIDTH * digits, 1.0])
+        offsets, far = _rings(half, self._pixel)
+        boxes = point + offsets
+        inside = ((boxes - half >= self._low) & (boxes + half <= self._high)).all(axis=1)
+        boxes, far = boxes[inside], far[inside]
+        lines = _along(point, boxes, half)
+        free = ~_overlap(boxes, half, self._centres, self._halves)
+        free &= ~_overlap(boxes, half, self._points, _MARKER_PT * self._pixel)
+        free &= ~_overlap(boxes, half, self._leaders.reshape(-1, 2), 0)
+        through = _overlap(lines.reshape(-1, 2), 0, self._centres, self._halves)
+        through = through.reshape(len(boxes), -1).any(axis=1)
+        free &= ~(far & through)
+        if not free.any():
+            return None
+        # lines that cross are hard to follow, but better than no number
+        clear = free & ~(far & _crossing(lines, self._leaders))
+        chosen = np.flatnonzero(clear if clear.any() else free)[0]
+        self._centres = np.vstack([self._centres, boxes[chosen]])
+        self._halves = np.vstack([self._halves, half])
+        if far[chosen]:
+            self._leaders = np.concatenate([self._leaders, lines[chosen : chosen + 1]])
+        return _Place(boxes[chosen], bool(far[chosen]))
+
+
+def _rings(half: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets of a box from its point, the nearest first; and which of them need a line."""
+    angle = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
+    direction = np.column_stack([np.cos(angle), np.sin(angle)])
+    rings = [direction * (half + distance * pixel) for distance in _DISTANCES_PT]
+    far = np.repeat(np.array(_DISTANCES_PT) > _LEADER_FROM_PT, _DIRECTIONS)
+    return np.concatenate(rings), far
+
+
+def _along(point: np.ndarray, boxes: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Places along the lines from a point to boxes, outside the boxes: (boxes, places, 2)."""
+    way = boxes - point
+    length = np.abs(way).max(axis=1, keepdims=True)
+    shown = np.clip(1 - half.min() / np.maximum(length, half.min()), 0, 1)
+    parts = np.linspace(0, 1, _LEADER_PARTS)[:, np.newaxis]
+    return point + parts * (shown * way)[:, np.newaxis]
+
+
+def _overlap(
+    places: np.ndarray, half: np.ndarray | float, centres: np.ndarray, halves: np.ndarray | float
+) -> np.ndarray:
+    """Tell which boxes around places overlap any of the boxes around centres."""
+    distance = np.abs(places[:, np.newaxis] - centres)
+    return (distance < half + halves).all(axis=2).any(axis=1)
+
+
+def _crossing(lines: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tell which lines cross any of the others; all are straight, given by places along them."""
+    start, end = lines[:, np.newaxis, 0], lines[:, np.newaxis, -1]
+    first, last = others[:, 0], others[:, -1]
+    apart = _side(start, end, first) * _side(start, end, last) < 0
+    return (apart & (_side(first, last, start) * _side(first, last, end) < 0)).any(axis=1)
+
+
+def _side(start: np.ndarray, end: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Sign of the side of a line that a place is on."""
+    along, towards = end - start, place - start
+    return np.sign(along[..., 0] * towards[..., 1] - along[..., 1] * towards[..., 0])

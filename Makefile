@@ -14,10 +14,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/crdetect simulate $(DEMO)
 	cd $(DEMO) && $(abspath $(BIN))/numina run obs.yaml -r control.yaml
 	@echo
-	@echo "masks:           $(DEMO)/obsidcrmasks_results/crmasks.fits"
-	@echo "combined frames: $(DEMO)/obsidcrmasks_results/combined_*.fits"
-	@echo "figures, tables: $(DEMO)/obsidcrmasks_work/diagnostic_*.png, mediancr_identified_*.csv"
-	@$(BIN)/crdetect score $(DEMO)/obsidcrmasks_results/crmasks.fits $(DEMO)/truth.fits
+	@echo "masks:           $(DEMO)/obsid1_results/crmasks.fits"
+	@echo "combined frames: $(DEMO)/obsid1_results/combined_*.fits"
+	@echo "figures, tables: $(DEMO)/obsid1_work/diagnostic_*.png, mediancr_identified_*.csv"
+	@$(BIN)/crdetect score $(DEMO)/obsid1_results/crmasks.fits $(DEMO)/truth.fits
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest

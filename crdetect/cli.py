@@ -95,18 +95,12 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> Tab
 
 
 def _apply(runfile, crmasks: Path, folder: Path, progress) -> Table:
-    from astropy.io import fits
-
     from crdetect.exposures import read_exposures
-    from crdetect.products import apply_masks, read_crmasks, write_combined
+    from crdetect.products import apply_masks, read_masks_file, write_combined
 
     progress("reading exposures and masks")
     exposures = read_exposures(runfile.inputs, runfile.folder)
-    try:
-        with fits.open(crmasks, memmap=False) as hdul:
-            stored = read_crmasks(hdul, crmasks.name)
-    except OSError as error:
-        raise InputError(f"--crmasks {crmasks}: {error.strerror or error}") from error
+    stored = read_masks_file(crmasks)
     progress("combining")
     combined = apply_masks(
         stored, exposures.stack, exposures.noise, runfile.parameters.general.use_auxmedian
@@ -157,7 +151,7 @@ def _simulate(options: argparse.Namespace) -> None:
     )
     with whole_or_nothing(options.directory, SIMULATED_PATTERNS) as folder:
         files = write_simulation(simulation, folder)
-    names = ", ".join(file.name for file in files)
+        names = ", ".join(str(file.relative_to(folder)) for file in files)
     _out.print(f"{options.directory}: {names}", markup=False, soft_wrap=True)
 
 
@@ -196,7 +190,7 @@ def _mask_table(hdul, features: dict[str, int]) -> Table:
 def _progress() -> Iterator:
     """Show the running step and the time on a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=_err, transient=True) as bar:
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda step: bar.update(task, description=step)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crdetect.errors import InputError
-from crdetect.masks import Masks
+from crdetect.masks import Masks, pixel_mask
 from crdetect.noise import Noise
 from crdetect.stack import Stack, Statistics, row_blocks
 
@@ -192,20 +192,13 @@ class Combiner:
 
     def with_local_medians(self, image: Combination, boxes: Sequence[LocalMedian]) -> Combination:
         """Replace pixels by the median of the others in the box around them."""
-        value, chosen = image.value.copy(), np.zeros(image.value.shape, bool)
-        for x, y, width_x, width_y in boxes:
-            _check_inside(x, y, value.shape)
-            value[y - 1, x - 1] = _box_median(image.value, x - 1, y - 1, width_x, width_y)
-            chosen[y - 1, x - 1] = True
-        return image.replaced(chosen, self.interpolated(value))
-
-
-def _check_inside(x: int, y: int, shape: tuple[int, int]) -> None:
-    if x > shape[1] or y > shape[0]:
-        raise InputError(
-            f"pixels_to_be_replaced_by_local_median: pixel [{x}, {y}] is outside the image "
-            f"[1, {shape[1]}, 1, {shape[0]}]"
+        chosen = pixel_mask(
+            [box[:2] for box in boxes], image.value.shape, "pixels_to_be_replaced_by_local_median"
         )
+        value = image.value.copy()
+        for x, y, width_x, width_y in boxes:
+            value[y - 1, x - 1] = _box_median(image.value, x - 1, y - 1, width_x, width_y)
+        return image.replaced(chosen, self.interpolated(value))
 
 
 def _box_median(image: np.ndarray, x: int, y: int, width_x: int, width_y: int) -> float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 
 from crdetect.errors import InputError
 from crdetect.noise import Noise
@@ -127,14 +130,23 @@ def read_image(path: Path, extnum: int | str | None) -> tuple[np.ndarray, fits.H
         If the file is not readable FITS, or has no such extension, or it is not a 2-D image.
     """
     try:
-        # memory mapping does not go with compression or scaling
-        with fits.open(path, memmap=False) as hdul:
+        with open_fits(path) as hdul:
             return image_of(hdul, extnum, path.name)
-    except (OSError, ValueError, TypeError, IndexError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, IndexError, EOFError, AstropyUserWarning) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path.name} cannot be read as FITS: {reason}") from error
+
+
+@contextmanager
+def open_fits(path: Path) -> Iterator[fits.HDUList]:
+    """Open a FITS file in memory; a truncated one is an error, not a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+        # a file opened here is closed whatever astropy stumbles over
+        with path.open("rb") as file, fits.open(file, memmap=False) as hdul:
+            yield hdul
 
 
 def image_of(

@@ -59,9 +59,11 @@ def as_uint8(mask: np.ndarray) -> np.ndarray:
 
 
 def region_mask(
-    regions: Iterable[tuple[int, int, int, int]] | None, shape: tuple[int, int]
+    regions: Iterable[tuple[int, int, int, int]] | None, shape: tuple[int, int], name: str
 ) -> np.ndarray:
     """Mark regions ``[xmin, xmax, ymin, ymax]`` (FITS pixels, inclusive).
+
+    The name of the parameter that holds them is for the error message.
 
     Raises
     ------
@@ -72,22 +74,24 @@ def region_mask(
     for xmin, xmax, ymin, ymax in regions or ():
         if xmax > shape[1] or ymax > shape[0]:
             raise InputError(
-                f"region [{xmin}, {xmax}, {ymin}, {ymax}] leaves the image "
-                f"[1, {shape[1]}, 1, {shape[0]}]"
+                f"{name}: [{xmin}, {xmax}, {ymin}, {ymax}] leaves the image "
+                f"[1, {shape[1]}, 1, {shape[0]}] (xmin, xmax, ymin, ymax)"
             )
         marked[ymin - 1 : ymax, xmin - 1 : xmax] = True
     return marked
 
 
-def pixel_mask(pixels: Iterable[tuple[int, int]] | None, shape: tuple[int, int]) -> np.ndarray:
-    """Mark pixels ``[x, y]`` (FITS).
+def pixel_mask(
+    pixels: Iterable[tuple[int, int]] | None, shape: tuple[int, int], name: str
+) -> np.ndarray:
+    """Mark pixels ``[x, y]`` (FITS); see `region_mask`.
 
     Raises
     ------
     InputError
         If a pixel is outside the image.
     """
-    return region_mask(((x, x, y, y) for x, y in pixels or ()), shape)
+    return region_mask(((x, x, y, y) for x, y in pixels or ()), shape, name)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -72,8 +73,22 @@ def _region(value: Any) -> Any:
         if not found:
             raise ValueError("not a region")
         value = [int(group) for group in found.groups()]
-    if len(value) == 4 and (value[0] > value[1] or value[2] > value[3]):
+    return value
+
+
+def _ordered(region: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    if region[0] > region[1] or region[2] > region[3]:
         raise ValueError("a region's limits are in the wrong order")
+    return region
+
+
+def _number_in_text(value: Any) -> Any:
+    """Tell a number that YAML reads as text, such as 1.0E6, from the name of a file."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
     return value
 
 
@@ -108,6 +123,7 @@ PairOfProbability = Annotated[
 Region = Annotated[
     tuple[Coordinate, Coordinate, Coordinate, Coordinate],
     BeforeValidator(_region),
+    AfterValidator(_ordered),
     Accepts("a region [xmin, xmax, ymin, ymax] in FITS pixels"),
 ]
 Regions = Annotated[
@@ -135,9 +151,21 @@ Offsets = Annotated[
     BeforeValidator(_nested),
     Accepts("a list of [dx, dy], one per exposure"),
 ]
-NumberOrFile = Annotated[NonNegative | str, Accepts("a number ≥ 0 or the name of a FITS file")]
-PositiveOrFile = Annotated[Positive | str, Accepts("a number > 0 or the name of a FITS file")]
-AnyOrFile = Annotated[Number | str, Accepts("a number or the name of a FITS file")]
+NumberOrFile = Annotated[
+    NonNegative | str,
+    BeforeValidator(_number_in_text),
+    Accepts("a number ≥ 0 or the name of a FITS file"),
+]
+PositiveOrFile = Annotated[
+    Positive | str,
+    BeforeValidator(_number_in_text),
+    Accepts("a number > 0 or the name of a FITS file"),
+]
+AnyOrFile = Annotated[
+    Number | str,
+    BeforeValidator(_number_in_text),
+    Accepts("a number or the name of a FITS file"),
+]
 
 
 def is_none(value: Any) -> bool:
@@ -594,6 +622,12 @@ def _resolve_aliases(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     return resolved, faults
 
 
+def spellings(name: str) -> set[str]:
+    """Return all the spellings of a parameter's name, itself included."""
+    target = ALIASES.get(name, name)
+    return {target, *(alias for alias, other in ALIASES.items() if other == target)}
+
+
 def unknown_parameter(name: Any, valid: Iterable[str]) -> str:
     """Say that a name is unknown, and which valid one is nearest."""
     near = difflib.get_close_matches(str(name), list(valid), n=1)
@@ -608,7 +642,7 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         field = model.model_fields.get(name)
         if field is None:
             faults[item["msg"]] = item["msg"].removeprefix("Value error, ")
-        elif item["type"] == "missing":
+        elif item["type"] == "missing" and len(item["loc"]) == 1:
             faults[name] = f"{name} is missing: it must be {accepted_values(field)}"
         elif name not in faults:
             given = _given(error, name)

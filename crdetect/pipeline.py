@@ -173,11 +173,12 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
     noise.check_shape(stack.shape)
     stack.check_coincidences(parameters.mm.mm_cr_coincidences)
     general, shape = parameters.general, stack.shape
-    pixel_mask([pixel[:2] for pixel in general.pixels_to_be_replaced_by_local_median or ()], shape)
+    replaced = general.pixels_to_be_replaced_by_local_median or ()
+    pixel_mask([pixel[:2] for pixel in replaced], shape, "pixels_to_be_replaced_by_local_median")
     return Selection(
-        skipped=region_mask(general.regions_to_be_skipped, shape),
-        flagged=pixel_mask(general.pixels_to_be_flagged_as_cr, shape),
-        ignored=pixel_mask(general.pixels_to_be_ignored_as_cr, shape),
+        region_mask(general.regions_to_be_skipped, shape, "regions_to_be_skipped"),
+        pixel_mask(general.pixels_to_be_flagged_as_cr, shape, "pixels_to_be_flagged_as_cr"),
+        pixel_mask(general.pixels_to_be_ignored_as_cr, shape, "pixels_to_be_ignored_as_cr"),
     )
 
 

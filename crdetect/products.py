@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 
 from crdetect.combine import COMBINATIONS, Combination, check_masks, combine
 from crdetect.errors import InputError
+from crdetect.exposures import open_fits
 from crdetect.masks import CLASSES, Features, Masks, as_uint8
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
@@ -208,6 +210,22 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
     return StoredMasks(masks, auxclean, read_parameters(hdul), local_medians, identifier)
 
 
+def read_masks_file(path: Path) -> StoredMasks:
+    """Read a ``crmasks.fits``; see `read_crmasks`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not FITS, or holds no masks.
+    """
+    try:
+        with open_fits(path) as hdul:
+            return read_crmasks(hdul, path.name)
+    except (OSError, AstropyUserWarning) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path.name} cannot be read as FITS: {reason}") from error
+
+
 def apply_masks(
     stored: StoredMasks, stack: Stack, noise: Noise, use_auxmedian: bool
 ) -> dict[str, Combination]:
@@ -307,12 +325,14 @@ def whole_or_nothing(output: Path, stale: Sequence[str] = PATTERNS) -> Iterator[
         for pattern in stale:
             for old in output.glob(pattern):
                 old.unlink()
-        for file in sorted(folder.iterdir()):
-            file.replace(output / file.name)
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            target = output / file.relative_to(folder)
+            target.parent.mkdir(exist_ok=True)
+            file.replace(target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             if parent.exists() and not any(parent.iterdir()):
                 parent.rmdir()
         raise
-    folder.rmdir()
+    shutil.rmtree(folder)

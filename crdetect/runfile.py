@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from crdetect.errors import InputError
-from crdetect.parameters import BLOCKS, Inputs, Parameters, is_none, validate_block
+from crdetect.parameters import BLOCKS, Inputs, Parameters, is_none, spellings, validate_block
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ def read_params(path: Path, overrides: Iterable[str] = ()) -> RunFile:
         raise InputError(f"{path.name}: requirements must be a list of 'name: value' lines")
     for override in overrides:
         name, value = _parse_override(override)
-        (content if name in Inputs.model_fields else requirements)[name] = value
+        target = content if name in Inputs.model_fields else requirements
+        for spelling in spellings(name):
+            target.pop(spelling, None)
+        target[name] = value
     misplaced = [name for name in content if any(name in b.model_fields for b in BLOCKS.values())]
     inputs, faults = validate_block(
         Inputs, {name: value for name, value in content.items() if name not in misplaced}
@@ -73,6 +76,8 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # SafeLoader says what is wrong with it
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.MarkedYAMLError(problem=f"{key} stands twice (again in line {line})")

@@ -175,7 +175,7 @@ def _track_charge(number: int, rng: np.random.Generator) -> np.ndarray:
 # Files
 
 SIMULATED_PATTERNS = (
-    "exposure_[0-9]*.fits",
+    "data/exposure_[0-9]*.fits",
     "truth.fits",
     "params.yaml",
     "obs.yaml",
@@ -196,23 +196,24 @@ requirements:
 
 _OBS = """\
 # numina run obs.yaml -r control.yaml
-id: "crmasks"
+id: "1"
 instrument: CRDETECT
 mode: CrDetection
-frames: [{images}]
+frames: [{frames}]
 """
 
 _CONTROL = """\
+# parameters of numina run, by instrument, profile, pipeline and mode
 version: 1
-rootdir: .
 requirements:
   CRDETECT:
-    default:
-      CrDetection:
-        - {{name: crmethod, content: mm_pycosmic, tags: {{}}}}
-        - {{name: gain, content: {gain}, tags: {{}}}}
-        - {{name: rnoise, content: {rnoise}, tags: {{}}}}
-        - {{name: bias, content: {bias}, tags: {{}}}}
+    c5f9de80-1a87-419d-a8e5-9c207d680bc0:
+      default:
+        CrDetection:
+          - {{name: crmethod, tags: {{}}, content: mm_pycosmic}}
+          - {{name: gain, tags: {{}}, content: {gain}}}
+          - {{name: rnoise, tags: {{}}, content: {rnoise}}}
+          - {{name: bias, tags: {{}}, content: {bias}}}
 """
 
 
@@ -224,8 +225,8 @@ def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
     simulation : Simulation
         What to write.
     folder : Path
-        Gets exposure_1…N.fits, truth.fits (SIGNAL, CHARGE1…N, PLANTED; electrons), params.yaml
-        for the command, obs.yaml and control.yaml for numina.
+        Gets data/exposure_1…N.fits, truth.fits (SIGNAL, CHARGE1…N, PLANTED; electrons),
+        params.yaml for the command, obs.yaml and control.yaml for numina.
 
     Returns
     -------
@@ -233,6 +234,7 @@ def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
         The files.
     """
     names = []
+    (folder / "data").mkdir(exist_ok=True)
     for i, exposure in enumerate(simulation.exposures_adu, start=1):
         hdu = fits.PrimaryHDU(exposure)
         hdu.header["OBJECT"] = "crdetect simulation"
@@ -242,7 +244,7 @@ def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
         hdu.header["RDNOISE"] = (simulation.rnoise_adu * simulation.gain, "e")
         hdu.header["BUNIT"] = "adu"
         names.append(f"exposure_{i}.fits")
-        hdu.writeto(folder / names[-1])
+        hdu.writeto(folder / "data" / names[-1])
     truth = [fits.PrimaryHDU(), fits.ImageHDU(simulation.signal_e, name="SIGNAL")]
     truth[1].header["RDNOISE"] = (simulation.rnoise_adu * simulation.gain, "e")
     truth += [
@@ -252,7 +254,8 @@ def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
     truth.append(fits.ImageHDU(simulation.planted.astype(np.uint8), name="PLANTED"))
     fits.HDUList(truth).writeto(folder / "truth.fits")
     numbers = {
-        "images": ", ".join(names),
+        "images": ", ".join(f"data/{name}" for name in names),
+        "frames": ", ".join(names),
         "gain": simulation.gain,
         "rnoise": simulation.rnoise_adu,
         "bias": simulation.bias_adu,
@@ -260,7 +263,9 @@ def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
     texts = {"params.yaml": _PARAMS, "obs.yaml": _OBS, "control.yaml": _CONTROL}
     for name, text in texts.items():
         (folder / name).write_text(text.format(**numbers))
-    return [folder / name for name in (*names, "truth.fits", *texts)]
+    return [*(folder / "data" / name for name in names), folder / "truth.fits"] + [
+        folder / name for name in texts
+    ]
 
 
 @dataclass(frozen=True)
@@ -320,16 +325,13 @@ def score_files(crmasks: Path, truth: Path) -> Score:
     InputError
         If a file is missing or not what it should be.
     """
-    from crdetect.products import read_crmasks
+    from crdetect.products import read_masks_file
 
+    stored = read_masks_file(crmasks)
     try:
-        with (
-            fits.open(crmasks, memmap=False) as masks_hdul,
-            fits.open(truth, memmap=False) as known,
-        ):
-            stored = read_crmasks(masks_hdul, crmasks.name)
+        with fits.open(truth, memmap=False) as known:
             return score(stored.masks, known, known["SIGNAL"].header["RDNOISE"])
     except OSError as error:
-        raise InputError(f"{crmasks} or {truth}: {error.strerror or error}") from error
+        raise InputError(f"{truth.name}: {error.strerror or error}") from error
     except KeyError as error:
         raise InputError(f"{truth.name} is not the truth of a simulation: {error}") from error

@@ -1,0 +1,384 @@
+"""The command, as a user runs it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+
+from crdetect.cli import main
+from crdetect.combine import COMBINATIONS
+from crdetect.masks import CLASSES
+from crdetect.parameters import BLOCKS, Parameters
+from crdetect.products import read_crmasks
+
+PRODUCTS = {
+    "crmasks.fits",
+    *(f"combined_{name}.fits" for name in COMBINATIONS),
+    *(f"mediancr_identified_{name}.csv" for name in CLASSES),
+    "diagnostic_histogram2d.png",
+    "diagnostic_mediancr.png",
+}
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated")
+    assert main(["simulate", str(folder), "--shape", "96", "128", "--double-hits", "6"]) == 0
+    return folder
+
+
+@pytest.fixture
+def work(simulated, tmp_path):
+    """A copy of the simulated set that a test may spoil."""
+    return Path(shutil.copytree(simulated, tmp_path / "work"))
+
+
+@pytest.fixture(scope="session")
+def done(simulated, tmp_path_factory):
+    output = tmp_path_factory.mktemp("done")
+    assert main(["run", str(simulated / "params.yaml"), "--output-dir", str(output)]) == 0
+    return output
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def edit(path: Path, **changes) -> Path:
+    content = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        (content if key in content else content["requirements"])[key] = value
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_run_writes_all_products(done):
+    assert names_in(done) == PRODUCTS
+    with fits.open(done / "crmasks.fits") as hdul:
+        names = [hdu.name for hdu in hdul]
+        assert names == [
+            "PRIMARY", "MEDIANCR", "MEANCRT", "CRMASK1", "CRMASK2", "CRMASK3", "MEANCR",
+            "AUXCLEAN", "PARAMS",
+        ]  # fmt: skip
+        assert read_crmasks(hdul).parameters == Parameters()
+        history = list(hdul[0].header["HISTORY"])
+    assert any(line.startswith("- mm_nsimulations = 10") for line in history)
+    assert any("exposure_1.fits" in line for line in history)
+    with fits.open(done / "combined_meancr2.fits") as hdul:
+        assert [hdu.name for hdu in hdul] == ["PRIMARY", "VARIANCE", "MAP"]
+        assert hdul[0].header["OBJECT"] == "crdetect simulation"
+        assert hdul[0].data.dtype == np.dtype(">f4")
+        assert hdul["MAP"].data.dtype == np.dtype(">i2")
+
+
+def test_command_prints_what_it_did(work):
+    result = crdetect("run", work / "params.yaml", "--output_dir", work / "out", "--no-plots")
+    assert result.returncode == 0, result.stderr
+    assert "MEDIANCR" in result.stdout
+    assert str(work / "out") in result.stdout
+    assert names_in(work / "out") == {name for name in PRODUCTS if not name.endswith(".png")}
+    score = crdetect("score", work / "out/crmasks.fits", work / "truth.fits")
+    found, planted = (int(word) for word in score.stdout.split("found: ")[1].split()[:3:2])
+    assert 0 < found <= planted
+
+
+def crdetect(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "crdetect.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_masks_are_applied_without_detecting(work, done):
+    before = (done / "crmasks.fits").read_bytes()
+    output = work / "again"
+    arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
+    assert main([*arguments, "--crmasks", str(done / "crmasks.fits")]) == 0
+    assert names_in(output) == {f"combined_{name}.fits" for name in COMBINATIONS}
+    for name in COMBINATIONS:
+        ours, theirs = (folder / f"combined_{name}.fits" for folder in (output, done))
+        with fits.open(ours) as one, fits.open(theirs) as other:
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_array_equal(a.data, b.data, err_msg=name)
+    # in the folder of the masks themselves: they stay
+    assert main(["run", str(work / "params.yaml"), "--output-dir", str(done), "--crmasks",
+                 str(done / "crmasks.fits")]) == 0  # fmt: skip
+    assert (done / "crmasks.fits").read_bytes() == before
+
+
+def test_set_takes_the_place_of_the_file(work):
+    arguments = ["--set", "crmethod=lacosmic", "--set", "la_sigclip=[6, 4]", "--set", "gain=2.0"]
+    output = work / "out"
+    code = main(
+        ["run", str(work / "params.yaml"), *arguments, "--output-dir", str(output), "--no-plots"]
+    )
+    assert code == 0
+    with fits.open(output / "crmasks.fits") as hdul:
+        parameters = read_crmasks(hdul).parameters
+        assert "- gain = 2.0" in list(hdul[0].header["HISTORY"])
+    assert parameters.general.crmethod == "lacosmic"
+    assert parameters.la.la_sigclip == (6.0, 4.0)
+
+
+def test_stale_products_go_and_other_files_stay(work):
+    output = work / "out"
+    output.mkdir()
+    for name in ("diagnostic_histogram2d.png", "diagnostic_crmask7.png", "notes.txt"):
+        (output / name).write_text("old")
+    arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output), "--no-plots"]
+    assert main([*arguments, "--set", "crmethod=pycosmic"]) == 0
+    assert "diagnostic_histogram2d.png" not in names_in(output)
+    assert "diagnostic_crmask7.png" not in names_in(output)
+    assert (output / "notes.txt").read_text() == "old"
+
+
+def test_same_run_same_masks(work, done):
+    output = work / "out"
+    assert main(["run", str(work / "params.yaml"), "--output-dir", str(output), "--workers", "1",
+                 "--no-plots"]) == 0  # fmt: skip
+    with fits.open(output / "crmasks.fits") as one, fits.open(done / "crmasks.fits") as other:
+        for name in ("MEDIANCR", "MEANCRT", "CRMASK2", "MEANCR", "AUXCLEAN"):
+            np.testing.assert_array_equal(one[name].data, other[name].data)
+
+
+def test_peers_params_file_runs_unchanged(shared, tmp_path):
+    params = shared / "peer/params/pw_mm_pycosmic.yaml"
+    assert main(["run", str(params), "--output-dir", str(tmp_path), "--no-plots"]) == 0
+    reference = shared / "peer/crmasks/crmasks_pw_mm_pycosmic.fits.gz"
+    with fits.open(tmp_path / "crmasks.fits") as ours, fits.open(reference) as theirs:
+        np.testing.assert_array_equal(ours["MEDIANCR"].data, theirs["MEDIANCR"].data)
+
+
+def test_check_tells_and_writes_nothing(work, capsys):
+    before = names_in(work)
+    assert main(["check", str(work / "params.yaml")]) == 0
+    assert "3 exposures of 96 × 128" in capsys.readouterr().out
+    assert names_in(work) == before
+
+
+@pytest.mark.parametrize("block", ["all", *BLOCKS])
+def test_template_is_a_params_file(capsys, block):
+    assert main(["template", "--block", block]) == 0
+    content = yaml.safe_load(capsys.readouterr().out)
+    assert Parameters.from_mapping(content["requirements"]) == Parameters()
+    assert set(content) == {"images", "extnum", "gain", "rnoise", "bias", "requirements"}
+
+
+# ---------------------------------------------------------------------------------------------
+# Bad input: exit 2, one line that names what is wrong, nothing left behind
+
+
+def write_image(path, data):
+    fits.PrimaryHDU(data).writeto(path, overwrite=True)
+
+
+def three_dimensional(work):
+    write_image(work / "data/exposure_2.fits", np.zeros((2, 96, 128), np.float32))
+
+
+def other_shape(work):
+    write_image(work / "data/exposure_2.fits", np.zeros((96, 100), np.float32))
+
+
+def all_nan(work):
+    write_image(work / "data/exposure_2.fits", np.full((96, 128), np.nan, np.float32))
+
+
+def no_fits(work):
+    (work / "data/exposure_2.fits").write_text("this is not FITS")
+
+
+def truncated(work):
+    content = (work / "data/exposure_2.fits").read_bytes()
+    (work / "data/exposure_2.fits").write_bytes(content[:9000])
+
+
+def missing(work):
+    (work / "data/exposure_2.fits").unlink()
+
+
+def two_exposures(work):
+    edit(work / "params.yaml", images=["data/exposure_1.fits", "data/exposure_2.fits"])
+
+
+def same_file(work):
+    edit(
+        work / "params.yaml",
+        images=["data/exposure_1.fits", "data/exposure_2.fits", "data/exposure_1.fits"],
+    )
+
+
+def misspelt(work):
+    edit(work / "params.yaml", mm_dilatation=2)
+
+
+def unknown_at_the_top(work):
+    text = (work / "params.yaml").read_text()
+    (work / "params.yaml").write_text("rnoize: 3\n" + text)
+
+
+def out_of_range(work):
+    edit(work / "params.yaml", mm_dilation=-1)
+
+
+def not_there_yet(work):
+    edit(work / "params.yaml", crmethod="mm_deepcr")
+
+
+def no_extension(work):
+    edit(work / "params.yaml", extnum=4)
+
+
+def no_named_extension(work):
+    edit(work / "params.yaml", extnum="SCI")
+
+
+def empty(work):
+    (work / "params.yaml").write_text("")
+
+
+def a_list(work):
+    (work / "params.yaml").write_text("- exposure_1.fits\n- exposure_2.fits\n")
+
+
+def no_yaml(work):
+    (work / "params.yaml").write_text("images: [exposure_1.fits\nextnum: 0\n")
+
+
+def no_params(work):
+    (work / "params.yaml").unlink()
+
+
+def twice_a_key(work):
+    with (work / "params.yaml").open("a") as file:
+        file.write("  dilation: 1\n  dilation: 2\n")
+
+
+def region_outside(work):
+    edit(work / "params.yaml", regions_to_be_skipped=[[1, 200, 1, 20]])
+
+
+def missing_map(work):
+    edit(work / "params.yaml", gain="gain_map.fits")
+
+
+BAD_INPUTS = {
+    three_dimensional: ("exposure_2.fits", "3 dimensions"),
+    other_shape: ("exposure_2.fits", "(96, 100)", "(96, 128)"),
+    all_nan: ("exposure_2.fits", "no finite value"),
+    no_fits: ("exposure_2.fits", "cannot be read as FITS"),
+    truncated: ("exposure_2.fits", "cannot be read as FITS"),
+    missing: ("exposure_2.fits", "no file"),
+    two_exposures: ("images", "three or more"),
+    same_file: ("exposure_1.fits", "twice"),
+    misspelt: ("mm_dilatation", "did you mean mm_dilation"),
+    unknown_at_the_top: ("rnoize", "did you mean rnoise"),
+    out_of_range: ("mm_dilation", "an integer ≥ 0", "-1"),
+    not_there_yet: ("mm_deepcr", "mm_pycosmic"),
+    no_extension: ("exposure_1.fits", "no extension 4", "0 PRIMARY"),
+    no_named_extension: ("exposure_1.fits", "no extension SCI"),
+    empty: ("params.yaml", "empty"),
+    a_list: ("params.yaml", "list"),
+    no_yaml: ("params.yaml", "line"),
+    no_params: ("params.yaml", "No such file"),
+    twice_a_key: ("params.yaml", "dilation", "twice"),
+    region_outside: ("regions_to_be_skipped", "leaves the image"),
+    missing_map: ("gain", "gain_map.fits"),
+}
+
+
+@pytest.mark.parametrize("spoil", BAD_INPUTS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_bad_input_is_one_line(work, spoil, command, capfd):
+    spoil(work)
+    output = work / "out"
+    arguments = [command, str(work / "params.yaml")]
+    if command == "run":
+        arguments += ["--output-dir", str(output)]
+    assert main(arguments) == 2
+    captured = capfd.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == 1, captured.err
+    assert all(word in lines[0] for word in BAD_INPUTS[spoil]), lines[0]
+    assert captured.out == ""
+    assert not output.exists()
+
+
+def test_all_faults_in_one_line(work, capfd):
+    edit(work / "params.yaml", rnoise=-1.0, mm_dilation=-1, crmethod="median", la_sigclp=3)
+    assert main(["check", str(work / "params.yaml")]) == 2
+    line = capfd.readouterr().err
+    assert line.count("\n") == 1
+    for word in ("rnoise", "mm_dilation", "crmethod", "la_sigclip"):
+        assert word in line
+
+
+def test_unwritable_output(work, capfd):
+    (work / "file").write_text("not a folder")
+    for output in (work / "file", work / "file" / "below"):
+        assert main(["run", str(work / "params.yaml"), "--output-dir", str(output)]) == 2
+        captured = capfd.readouterr()
+        assert captured.err.count("\n") == 1
+        assert "cannot write in" in captured.err
+    assert (work / "file").read_text() == "not a folder"
+
+
+def test_failed_run_leaves_earlier_products(work, done):
+    output = Path(shutil.copytree(done, work / "out"))
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    all_nan(work)
+    assert main(["run", str(work / "params.yaml"), "--output-dir", str(output)]) == 2
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["go", "params.yaml"],
+        ["run", "params.yaml", "--workers", "0"],
+        ["run", "params.yaml", "--set", "dilation"],
+        ["run", "params.yaml", "--log-level", "loud"],
+        ["template", "--block", "xx"],
+        ["simulate"],
+        ["simulate", "folder", "--exposures", "2"],
+        ["score", "no.fits", "truth.fits"],
+    ],
+    ids=" ".join,
+)
+def test_bad_arguments(work, arguments, capfd, monkeypatch):
+    monkeypatch.chdir(work)
+    assert main(arguments) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("spoilt", ["missing", "text", "other", "shape"])
+def test_bad_masks(work, done, spoilt, capfd):
+    masks = work / "masks.fits"
+    if spoilt == "text":
+        masks.write_text("no masks")
+    elif spoilt == "other":
+        shutil.copy(done / "combined_mean.fits", masks)
+    elif spoilt == "shape":
+        shutil.copy(done / "crmasks.fits", masks)
+        for i in (1, 2, 3):
+            write_image(work / f"data/exposure_{i}.fits", np.ones((64, 64), np.float32))
+    output = work / "out"
+    arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
+    assert main([*arguments, "--crmasks", str(masks)]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert not output.exists()
+
+
+def test_unexpected_failure_is_one_line_and_exit_1(work, capfd, monkeypatch):
+    def explode(*_, **__):
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr("crdetect.pipeline.detect", explode)
+    output = work / "out"
+    assert main(["run", str(work / "params.yaml"), "--output-dir", str(output)]) == 1
+    assert capfd.readouterr().err.count("\n") == 1
+    assert not output.exists()

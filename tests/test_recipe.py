@@ -1,0 +1,574 @@
+"""The recipes, as numina runs them."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+
+from crdetect.errors import InputError
+from crdetect.loader import load_drp
+from crdetect.parameters import BLOCKS, validate_block
+from crdetect.products import read_parameters
+from crdetect.recipe import BlockInputs, CrCombinationRecipe, CrDetectionRecipe, Default, noise_of
+
+NUMINA = Path(sys.executable).with_name("numina")
+PROFILE = "c5f9de80-1a87-419d-a8e5-9c207d680bc0"
+FRAMES = ["exposure_1.fits", "exposure_2.fits", "exposure_3.fits"]
+COMBINED = [
+    f"combined_{name}.fits"
+    for name in ("mean", "median", "min", "mediancr", "meancrt", "meancr", "meancr2")
+]
+DOUBLE = [(30, 40), (10, 20), (10, 21), (10, 22)]  # row, column: hit in exposures 1 and 2
+SINGLE = [(45, 10), (45, 20), (45, 30)]  # hit in one exposure each
+GAIN, RDNOISE_E = 1.5, 3.0
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    code: int
+    text: str
+
+    @property
+    def errors(self):
+        return [line for line in self.text.splitlines() if "ERROR" in line]
+
+    def results(self, block="1"):
+        return self.folder / f"obsid{block}_results"
+
+    def values(self, block="1"):
+        return json.loads((self.results(block) / "result.json").read_text())["values"]
+
+    def open(self, name, block="1"):
+        return fits.open(self.results(block) / name, memmap=False)
+
+    def parameters(self, block="1"):
+        with self.open("crmasks.fits", block) as hdul:
+            return read_parameters(hdul).to_mapping()
+
+
+def block(mode="CrDetection", number="1", frames=FRAMES, **requirements):
+    described = {"id": number, "instrument": "CRDETECT", "mode": mode, "frames": list(frames)}
+    return described | ({"requirements": requirements} if requirements else {})
+
+
+def control_file(**values):
+    entries = [{"name": name, "tags": {}, "content": value} for name, value in values.items()]
+    return {
+        "version": 1,
+        "requirements": {"CRDETECT": {PROFILE: {"default": {"CrDetection": entries}}}},
+    }
+
+
+def numina(folder, *blocks, options=(), control=None):
+    """Run numina on blocks, in a folder that holds ``data``."""
+    (folder / "obs.yaml").write_text(yaml.safe_dump_all(blocks))
+    if control is not None:
+        (folder / "control.yaml").write_text(yaml.safe_dump(control))
+        options = (*options, "-r", "control.yaml")
+    command = [NUMINA, "run", "obs.yaml", *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return Run(folder, done.returncode, done.stdout + done.stderr)
+
+
+def write_exposures(folder, shape=(60, 80), frames=FRAMES, primary=True, **keys):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(20261)
+    signal = 200.0 + 100.0 * np.exp(-0.5 * ((np.arange(shape[0]) - 25) / 4.0) ** 2)[:, np.newaxis]
+    for i, name in enumerate(frames):
+        electrons = rng.poisson(np.broadcast_to(signal, shape) * GAIN)
+        image = (electrons + rng.normal(0, RDNOISE_E, shape)) / GAIN
+        for row, column in DOUBLE if i < 2 else ():
+            image[row, column] += 2000.0
+        row, column = SINGLE[i]
+        image[row, column] += 1000.0
+        image = image.astype(np.float32)
+        header = fits.Header({"OBJECT": "field"} | keys)
+        hdus = [fits.PrimaryHDU(image if primary else None, header)]
+        if not primary:
+            hdus += [
+                fits.ImageHDU(np.zeros((4, 5, 6)), name="CUBE"),
+                fits.ImageHDU(image, name="SCI"),
+            ]
+        fits.HDUList(hdus).writeto(folder / name)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exposures") / "data"
+    write_exposures(folder, GAIN=GAIN, RDNOISE=RDNOISE_E)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, data):
+    (tmp_path / "data").symlink_to(data)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def sequence(tmp_path_factory, data):
+    """Both modes: the second block takes the masks of the first by path."""
+    folder = tmp_path_factory.mktemp("sequence")
+    (folder / "data").symlink_to(data)
+    return numina(
+        folder,
+        block(number="1", pixels_to_be_replaced_by_local_median=[[50, 31, 5, 5]]),
+        block("CrCombination", "2", crmasks="../obsid1_results/crmasks.fits"),
+        block("CrCombination", "3", crmasks="../obsid1_results/crmasks.fits", use_auxmedian=True),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Detection
+
+
+def test_detection_succeeds(sequence):
+    assert sequence.code == 0, sequence.text
+    assert sequence.errors == []
+
+
+def test_results_are_the_masks_and_the_combined_images(sequence):
+    files = {path.name for path in sequence.results().iterdir()}
+    assert files == {"crmasks.fits", *COMBINED, "result.json", "task.json", "processing.log"}
+    values = sequence.values()
+    assert values["crmasks"] == "crmasks.fits"
+    assert {values[name.removesuffix(".fits")] for name in COMBINED} == set(COMBINED)
+
+
+def test_double_hits_are_in_mediancr_and_single_ones_in_their_mask(sequence):
+    with sequence.open("crmasks.fits") as hdul:
+        mediancr, meancrt = hdul["MEDIANCR"].data, hdul["MEANCRT"].data
+        assert all(mediancr[pixel] == 1 for pixel in DOUBLE)
+        assert all(mediancr[pixel] == 0 for pixel in SINGLE)
+        assert all(meancrt[pixel] == 1 for pixel in [*DOUBLE, *SINGLE])
+        for i, pixel in enumerate(SINGLE, start=1):
+            assert [hdul[f"CRMASK{k}"].data[pixel] for k in (1, 2, 3)] == [
+                int(k == i) for k in (1, 2, 3)
+            ]
+        assert all(hdul["CRMASK3"].data[pixel] == 0 for pixel in DOUBLE)
+
+
+def test_combined_images_are_clean(sequence):
+    with sequence.open("combined_median.fits") as hdul:
+        assert all(hdul[0].data[pixel] > 1500 for pixel in DOUBLE)
+    with sequence.open("combined_meancr2.fits") as hdul:
+        assert all(hdul[0].data[pixel] < 400 for pixel in [*DOUBLE, *SINGLE])
+        assert hdul[0].header["OBJECT"] == "field"
+        assert hdul[0].header["NUMRNAM"] == "CrDetectionRecipe"
+        assert "VARIANCE" in hdul
+        assert hdul["MAP"].data[SINGLE[0]] == 2
+
+
+def test_summary_tells_what_the_masks_hold(sequence):
+    summary = sequence.values()["summary"]
+    with sequence.open("crmasks.fits") as hdul:
+        assert summary["masks_uuid"] == hdul[0].header["UUID"]
+        for name in ("MEDIANCR", "MEANCRT", "CRMASK1", "CRMASK2", "CRMASK3", "MEANCR"):
+            assert summary["masked_pixels"][name] == hdul[name].data.sum()
+    assert summary["masked_pixels"]["MEDIANCR"] >= len(DOUBLE)
+    assert sum(summary["features"].values()) >= 2
+    assert summary["gain"]["value"] == GAIN
+    assert summary["rnoise"]["value"] == RDNOISE_E / GAIN
+    assert "detector.gain" in summary["gain"]["from"]
+    assert summary["bias"] == {"value": 0.0, "from": "default"}
+
+
+def test_tables_and_figures_are_in_the_work_folder(sequence):
+    work = sequence.folder / "obsid1_work"
+    names = {path.name for path in work.iterdir()}
+    tables = {f"mediancr_identified_{name}.csv" for name in ("any4", "only3", "only2", "other")}
+    figures = {"diagnostic_histogram2d.png", "diagnostic_mediancr.png"}
+    assert names >= tables | figures | set(FRAMES)
+    rows = [line for name in tables for line in (work / name).read_text().splitlines()[1:]]
+    positions = {tuple(int(number) for number in row.split(",")[1:3]) for row in rows}
+    assert {(column + 1, row + 1) for row, column in DOUBLE} <= positions
+
+
+def test_nothing_is_left_elsewhere(sequence):
+    expected = {f"obsid{n}_{kind}" for n in "123" for kind in ("work", "results")}
+    assert {path.name for path in sequence.folder.iterdir()} == expected | {"data", "obs.yaml"}
+    assert {path.name for path in (sequence.folder / "data").iterdir()} == set(FRAMES)
+
+
+def test_log_holds_our_messages_and_the_console_no_debug(sequence):
+    log = (sequence.results() / "processing.log").read_text()
+    assert "crdetect.pipeline - INFO" in log
+    assert "numina.recipes.crdetect - INFO - gain = 1.5 (from detector.gain" in log
+    assert " - DEBUG - " in log
+    assert "DEBUG" not in sequence.text
+    assert "INFO: median2d: " in sequence.text
+
+
+def test_figures_of_an_earlier_run_do_not_stay(folder):
+    work = folder / "obsid1_work"
+    work.mkdir()
+    for name in ("diagnostic_histogram2d.png", "diagnostic_mediancr.png", "notes.png"):
+        (work / name).write_text("old")
+    run = numina(folder, block(crmethod="pycosmic"))
+    assert run.code == 0, run.text
+    assert not (work / "diagnostic_histogram2d.png").exists()
+    assert (work / "diagnostic_mediancr.png").read_bytes() != b"old"
+    assert (work / "notes.png").read_text() == "old"
+
+
+# ---------------------------------------------------------------------------------------------
+# Combination
+
+
+def test_masks_by_path_give_the_images_of_the_detection(sequence):
+    for name in COMBINED:
+        with sequence.open(name, "1") as first, sequence.open(name, "2") as second:
+            for extension in (0, "VARIANCE", "MAP"):
+                np.testing.assert_array_equal(first[extension].data, second[extension].data)
+    assert (
+        sequence.values("2")["summary"]["masks_uuid"] == sequence.values()["summary"]["masks_uuid"]
+    )
+
+
+def test_use_auxmedian_of_the_block_overrides_that_of_the_masks(sequence):
+    assert sequence.values("2")["summary"]["use_auxmedian"] is False
+    assert sequence.values("3")["summary"]["use_auxmedian"] is True
+    with (
+        sequence.open("crmasks.fits") as masks,
+        sequence.open("combined_mediancr.fits", "3") as combined,
+    ):
+        hit = masks["MEDIANCR"].data == 1
+        hit[30, 49] = False  # replaced by a local median
+        np.testing.assert_array_equal(combined[0].data[hit], masks["AUXCLEAN"].data[hit])
+
+
+def test_masks_are_found_by_type_with_db(folder):
+    run = numina(
+        folder,
+        block(number="1", crmethod="mmcosmic"),
+        block("CrCombination", "2"),
+        options=("--db", "products.db"),
+    )
+    assert run.code == 0, run.text
+    with fits.open(folder / "obsid1_1_results" / "crmasks.fits") as hdul:
+        identifier = hdul[0].header["UUID"]
+    result = json.loads((folder / "obsid2_2_results" / "result.json").read_text())
+    assert result["values"]["summary"]["masks_uuid"] == identifier
+    for name in COMBINED:
+        with (
+            fits.open(folder / "obsid1_1_results" / name) as first,
+            fits.open(folder / "obsid2_2_results" / name) as second,
+        ):
+            np.testing.assert_array_equal(first[0].data, second[0].data)
+
+
+def test_masks_are_found_in_the_control_file(sequence, folder):
+    masks = str(sequence.results() / "crmasks.fits")
+    products = [{"id": 1, "type": "CrMasks", "tags": {}, "content": masks}]
+    control = {"version": 1, "products": {"CRDETECT": {PROFILE: products}}}
+    run = numina(folder, block("CrCombination"), control=control)
+    assert run.code == 0, run.text
+    assert run.values()["summary"]["masks_uuid"] == sequence.values()["summary"]["masks_uuid"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Where values come from
+
+
+def test_precedence_is_command_line_then_block_then_control_file(folder):
+    run = numina(
+        folder,
+        block(
+            mm_threshold=25,
+            mm_nsimulations=3,
+            gain="none",
+            **{"pixels_to_be-flagged_as_cr": [3, 4]},
+        ),
+        control=control_file(
+            crmethod="mmcosmic", mm_threshold=20, mm_nsimulations=2, mm_seed="none", rnoise=2.5
+        ),
+        options=("--parameter-mm_nsimulations=4",),
+    )
+    assert run.code == 0, run.text
+    parameters = run.parameters()
+    assert parameters["mm_nsimulations"] == 4
+    assert parameters["mm_threshold"] == 25
+    assert parameters["mm_threshold_rnoise"] is None
+    assert parameters["crmethod"] == "mmcosmic"
+    assert parameters["mm_seed"] is None
+    assert parameters["pixels_to_be_flagged_as_cr"] == [[3, 4]]
+    assert parameters["mm_dilation"] == 1
+    assert run.values()["summary"]["rnoise"] == {"value": 2.5, "from": "requirement rnoise"}
+
+
+def test_any_headers_will_do(tmp_path):
+    keys = {"INSTRUME": "OTHER", "INSCONF": "x", "DATE-OBS": "12/05/99", "GAIN": "HIGH"}
+    write_exposures(tmp_path / "data", primary=False, **keys)
+    fits.writeto(tmp_path / "data" / "gain.fits", np.full((60, 80), GAIN, np.float32))
+    requirements = {"extnum": "SCI", "gain": "gain.fits", "rnoise": 2.0}
+    run = numina(tmp_path, block(**requirements, crmethod="lacosmic", la_fsmode="median"))
+    assert run.code == 0, run.text
+    assert run.values()["summary"]["gain"] == {"value": None, "from": "requirement gain"}
+    with run.open("crmasks.fits") as hdul:
+        assert all(hdul["MEDIANCR"].data[pixel] == 1 for pixel in DOUBLE)
+
+
+def test_profile_of_the_user_is_used(tmp_path):
+    write_exposures(tmp_path / "data", EGAIN=GAIN)
+    profiles = tmp_path / "profiles"
+    profiles.mkdir()
+    identifiers = [str(uuid.UUID(int=number)) for number in (11, 12)]
+    common = {"description": "a test", "date_start": None, "date_end": None}
+    instrument = common | {
+        "name": "CRDETECT",
+        "uuid": identifiers[0],
+        "type": "instrument",
+        "components": [{"id": "detector", "uuid": identifiers[1]}],
+    }
+    detector = common | {
+        "name": "TEST-DETECTOR",
+        "uuid": identifiers[1],
+        "type": "component",
+        "properties": [
+            {"id": "gain", "limits": [0, 10], "key": "EGAIN"},
+            {"id": "rdnoise", "depends": [], "values": RDNOISE_E},
+        ],
+    }
+    (profiles / "test.json").write_text(json.dumps(instrument))
+    (profiles / "test-detector.json").write_text(json.dumps(detector))
+    options = ("--profile-path", str(profiles), "--profile", identifiers[0])
+    run = numina(tmp_path, block(crmethod="mmcosmic"), options=options)
+    assert run.code == 0, run.text
+    summary = run.values()["summary"]
+    assert summary["gain"]["value"] == GAIN
+    assert summary["gain"]["from"] == "detector.gain of the instrument profile 'a test'"
+    assert summary["rnoise"]["value"] == RDNOISE_E / GAIN
+
+
+class Profile:
+    def __init__(self, **properties):
+        self.properties = properties
+
+    def get_property(self, path):
+        return self.properties[path.removeprefix("detector.")]
+
+
+def inputs(**values):
+    valid, faults = validate_block(BlockInputs, values)
+    assert not faults
+    return valid
+
+
+def test_noise_comes_from_requirement_then_profile_then_header():
+    header = fits.Header({"GAIN": 1.0, "RDNOISE": 3.0})
+    profile = Profile(gain=2.0, rdnoise=8.0)
+    for given, conf, expected in (
+        ({"gain": 4.0, "rnoise": 5.0}, profile, (4.0, 5.0)),
+        ({"gain": 4.0}, profile, (4.0, 2.0)),
+        ({}, profile, (2.0, 4.0)),
+        ({"gain": None}, Profile(gain=None), (1.0, 3.0)),
+        ({"gain": 0.5}, Profile(), (0.5, 6.0)),
+        ({}, "default", (1.0, 3.0)),
+    ):
+        known = noise_of(inputs(**given), conf, header, Path())
+        assert list(known) == ["gain", "rnoise", "bias"]
+        assert (known["gain"].value, known["rnoise"].value) == expected
+    assert str(known["gain"]) == "1 (from key GAIN of the header)"
+
+
+def test_noise_may_be_a_map(tmp_path):
+    gain = np.array([[1.0, 2.0], [4.0, 8.0]], np.float32)
+    fits.writeto(tmp_path / "gain.fits", gain)
+    header = fits.Header({"RDNOISE": 8.0})
+    known = noise_of(inputs(gain="gain.fits", bias=3), Profile(), header, tmp_path)
+    np.testing.assert_array_equal(known["gain"].value, gain)
+    np.testing.assert_array_equal(known["rnoise"].value, 8.0 / gain)
+    assert known["bias"].value == 3
+    assert str(known["gain"]) == "a map (from requirement gain)"
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({}, "gain is not known"),
+        ({"GAIN": "HIGH", "RDNOISE": 3.0}, "key GAIN of the header is 'HIGH'"),
+        ({"GAIN": 0.0, "RDNOISE": 3.0}, "is 0.0, which is no gain"),
+        ({"GAIN": 1.0}, "rnoise is not known"),
+        ({"GAIN": 1.0, "RDNOISE": -1.0}, "is -1.0, which is no rnoise"),
+    ],
+)
+def test_noise_that_is_not_known_or_no_number(header, message):
+    with pytest.raises(InputError, match=message):
+        noise_of(inputs(), Profile(), fits.Header(header), Path())
+
+
+# ---------------------------------------------------------------------------------------------
+# Bad input: one line, exit 1, no product
+
+BAD = {
+    "unknown name": (
+        [block(mm_treshold=20)],
+        "mm_treshold is not a parameter; did you mean mm_threshold?",
+    ),
+    "unknown name of an input": ([block(gian=2)], "gian is not a parameter; did you mean gain?"),
+    "wrong value": ([block(dilation=-1)], "dilation must be an integer ≥ 0, not -1"),
+    "wrong gain": ([block(gain=-2)], "gain must be a number > 0 or the name of a FITS file"),
+    "missing map": ([block(gain="map.fits")], "gain: no file map.fits"),
+    "contradiction": (
+        [block(mm_threshold=5, mm_threshold_rnoise=3)],
+        "mm_threshold and mm_threshold_rnoise exclude each other",
+    ),
+    "too many coincidences": ([block(mm_cr_coincidences=3)], "mm_cr_coincidences must be"),
+    "region outside": ([block(regions_to_be_skipped=[1, 500, 1, 9])], "leaves the image"),
+    "no such extension": ([block(extnum="SCI")], "exposure_1.fits has no extension SCI"),
+    "two frames": ([block(frames=FRAMES[:2])], "frames must be three or more equivalent expos"),
+    "no frames": ([block(frames=[])], "frames must be three or more equivalent exposures, not 0"),
+    "frame twice": ([block(frames=[*FRAMES[:2], FRAMES[0]])], "exposure_1.fits is given twice"),
+    "missing file": ([block(frames=["nothing.fits", *FRAMES])], "no file nothing.fits"),
+    "missing second file": ([block(frames=[FRAMES[0], "nothing.fits", FRAMES[1]])], "nothing.fits"),
+    "not FITS": ([block(frames=["text.fits", *FRAMES])], "text.fits cannot be read as FITS"),
+    "second not FITS": ([block(frames=[FRAMES[0], "text.fits", FRAMES[1]])], "text.fits cannot be"),
+    "unequal shapes": ([block(frames=[*FRAMES[:2], "small.fits"])], "small.fits has shape (20, 3"),
+    "no masks": ([block("CrCombination")], "crmasks is missing"),
+    "missing masks": ([block("CrCombination", crmasks="masks.fits")], "crmasks: no file masks.fi"),
+    "masks that are not masks": (
+        [block("CrCombination", crmasks="exposure_1.fits")],
+        "exposure_1.fits is not a crmasks file",
+    ),
+    "parameter of the other mode": (
+        [block("CrCombination", crmasks="exposure_1.fits", dilation=1)],
+        "dilation is not a parameter",
+    ),
+}
+
+
+def with_more_data(folder, data):
+    """Give a folder exposures, and files that do not go with them."""
+    (folder / "data").mkdir()
+    for name in FRAMES:
+        (folder / "data" / name).symlink_to(data / name)
+    (folder / "data" / "text.fits").write_text("this is no image")
+    fits.writeto(folder / "data" / "small.fits", np.ones((20, 30), np.float32))
+    return folder
+
+
+@pytest.fixture
+def more_data(tmp_path, data):
+    return with_more_data(tmp_path, data)
+
+
+@pytest.fixture(scope="session")
+def bad_runs(tmp_path_factory, data):
+    """All the bad cases; they are started together, since most of the time is numina's start."""
+    folders = [with_more_data(tmp_path_factory.mktemp("bad"), data) for _ in BAD]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = pool.map(lambda folder, case: numina(folder, *case[0]), folders, BAD.values())
+    return dict(zip(BAD, runs, strict=True))
+
+
+def assert_one_line(run, message):
+    assert run.code == 1, run.text
+    assert len(run.errors) == 1, run.text
+    assert message in run.errors[0]
+    assert run.errors[0].startswith("ERROR: block ")
+    assert "Traceback" not in run.text
+    assert list(run.folder.glob("*/crmasks.fits")) == []
+    assert list(run.folder.glob("*/combined_*.fits")) == []
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(case, bad_runs):
+    assert_one_line(bad_runs[case], BAD[case][1])
+
+
+def test_unknown_names_of_control_file_and_command_line_are_told(more_data):
+    run = numina(
+        more_data,
+        block(),
+        control=control_file(mm_sed=3),
+        options=("--parameter-crmetod=mmcosmic",),
+    )
+    assert_one_line(run, "mm_sed is not a parameter; did you mean mm_seed?")
+    assert "crmetod is not a parameter; did you mean crmethod?" in run.errors[0]
+
+
+def test_control_file_for_another_profile_is_told(more_data):
+    control = control_file(mm_sed=3)
+    profiles = control["requirements"]["CRDETECT"]
+    profiles["default"] = profiles.pop(PROFILE)
+    run = numina(more_data, block(frames=FRAMES[:2]), control=control)
+    assert (
+        f"WARNING: the control file has requirements for profile default, not for that of the "
+        f"frames, {PROFILE}" in run.text
+    )
+    assert_one_line(run, "not 2")
+    assert "mm_sed" not in run.errors[0]
+
+
+def test_all_faults_are_told_at_once(more_data):
+    run = numina(more_data, block(frames=FRAMES[:2], gain="", bias=True, mm_seed=-3, dilatoin=2))
+    assert_one_line(run, "not 2; dilatoin is not a parameter; did you mean dilation?; bias must be")
+    assert "mm_seed must be an integer ≥ 0, or none, not -3" in run.errors[0]
+
+
+def test_masks_that_do_not_fit(sequence, tmp_path):
+    masks = str(sequence.results() / "crmasks.fits")
+    write_exposures(tmp_path / "data", shape=(60, 81), GAIN=GAIN, RDNOISE=RDNOISE_E)
+    run = numina(tmp_path, block("CrCombination", crmasks=masks))
+    message = "the masks are for 3 exposures of shape (60, 80)"
+    # the link to the masks is no product
+    (tmp_path / "obsid1_work" / "crmasks.fits").unlink()
+    assert_one_line(run, message)
+
+
+def test_masks_of_other_exposures(sequence, more_data):
+    with fits.open(more_data / "data" / FRAMES[0]) as hdul:
+        hdul[0].data += 1
+        hdul.writeto(more_data / "data" / "exposure_4.fits")
+    masks = os.path.relpath(sequence.results() / "crmasks.fits", more_data / "data")
+    run = numina(
+        more_data, block("CrCombination", frames=[*FRAMES, "exposure_4.fits"], crmasks=masks)
+    )
+    (more_data / "obsid1_work" / "crmasks.fits").unlink()
+    assert_one_line(run, "the exposures are 4 of shape (60, 80)")
+
+
+# ---------------------------------------------------------------------------------------------
+# Requirements
+
+
+def test_requirements_are_those_of_the_schema():
+    names = [name for model in BLOCKS.values() for name in model.model_fields]
+    requirements = CrDetectionRecipe.requirements()
+    assert set(requirements) == {*names, "obresult", "extnum", "gain", "rnoise", "bias"}
+    for name, requirement in requirements.items():
+        if name != "obresult":
+            assert requirement.optional
+            assert isinstance(requirement.default, Default)
+    assert set(CrCombinationRecipe.requirements()) == {
+        "obresult", "crmasks", "extnum", "gain", "rnoise", "bias", "use_auxmedian"
+    }  # fmt: skip
+
+
+def test_show_recipes_tells_default_accepted_values_and_unit():
+    command = [NUMINA, "show-recipes", "-i", "CRDETECT"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "mm_threshold_rnoise(optional)=3.0 type='a number ≥ 0, or none' [" in done.stdout
+    assert "in read noise]" in done.stdout
+    assert "Recipe: crdetect.recipe.CrCombinationRecipe" in done.stdout
+
+
+def test_values_pass_unchanged():
+    recipe = load_drp().get_recipe_object("CrDetection")
+    value = [[1, 2.5], "text", None]
+    rinput = recipe.create_input(obresult=None, crmethod=value, mm_seed=None)
+    assert rinput.crmethod is value
+    assert recipe.given(rinput, ["crmethod", "mm_seed", "dilation"]) == {
+        "crmethod": value,
+        "mm_seed": None,
+    }

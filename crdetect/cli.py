@@ -63,11 +63,12 @@ def _run(options: argparse.Namespace) -> None:
             summary = _apply(runfile, options.crmasks, folder, progress)
         else:
             summary = _detect(runfile, options, folder, progress)
-    _out.print(summary)
+    for item in summary:
+        _out.print(item, markup=False, soft_wrap=True)
     _out.print(f"products in {options.output_dir}", markup=False, soft_wrap=True)
 
 
-def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> Table:
+def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> list:
     from crdetect.exposures import read_exposures
     from crdetect.pipeline import detect
     from crdetect.products import crmasks_hdul, write_combined, write_tables
@@ -91,10 +92,10 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> Tab
         from crdetect.plots import save_figures
 
         save_figures(detection, folder)
-    return _mask_table(hdul, features.counts())
+    return _summary(hdul, features.counts())
 
 
-def _apply(runfile, crmasks: Path, folder: Path, progress) -> Table:
+def _apply(runfile, crmasks: Path, folder: Path, progress) -> list:
     from crdetect.exposures import read_exposures
     from crdetect.products import apply_masks, read_masks_file, write_combined
 
@@ -107,10 +108,7 @@ def _apply(runfile, crmasks: Path, folder: Path, progress) -> Table:
     )
     history = [*_history(runfile.inputs), f"masks UUID: {stored.uuid}"]
     write_combined(combined, exposures.headers[0], history, folder)
-    table = Table("combined image", "masked pixels")
-    for name, mask in (("mediancr", stored.masks.mediancr), ("meancrt", stored.masks.meancrt)):
-        table.add_row(name, f"{mask.sum()}")
-    return table
+    return [f"combined with the masks {stored.uuid}"]
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -177,13 +175,13 @@ def _history(inputs) -> list[str]:
     return lines + [f"- {name} = {value}" for name, value in inputs.model_dump(mode="json").items()]
 
 
-def _mask_table(hdul, features: dict[str, int]) -> Table:
-    counts = ", ".join(f"{number} {name}" for name, number in features.items())
-    table = Table("mask", "pixels", title=f"features of MEDIANCR: {counts}", title_justify="left")
+def _summary(hdul, features: dict[str, int]) -> list:
+    table = Table("mask", "pixels")
     for hdu in hdul:
         if "NPMASKED" in hdu.header:
             table.add_row(hdu.name, str(hdu.header["NPMASKED"]))
-    return table
+    counts = ", ".join(f"{number} {name}" for name, number in features.items())
+    return [table, f"features of MEDIANCR: {counts}"]
 
 
 @contextmanager

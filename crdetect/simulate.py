@@ -19,6 +19,7 @@ from crdetect.masks import Masks, dilate, label_features
 _TRACE_STEP_PX = 6.0
 _TRACE_SIGMA_PX = 1.2
 _LINE_SIGMA_PX = 1.5
+_CELL_PX = 20  # each planted track has such a square for itself
 _CHARGE_MEDIAN_E = 300.0  # per pixel of a track
 _CHARGE_SPREAD = 0.8  # standard deviation of its logarithm
 
@@ -137,10 +138,18 @@ def make_tracks_e(
 
 
 def _plant(charge: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Add tracks at the same places in two of the exposures; return where."""
+    """Add tracks at the same places in two of the exposures; return where.
+
+    Each track has a cell of the image for itself, so that none touches another.
+    """
     planted = np.zeros(charge.shape[1:], bool)
-    y, x = _random_tracks(charge.shape[1:], number, 6.0, rng)
-    planted[y, x] = True
+    rows, columns = (size // _CELL_PX for size in planted.shape)
+    if number > rows * columns:
+        raise InputError(f"simulate has room for {rows * columns} double hits, not {number}")
+    cell = rng.choice(rows * columns, number, replace=False)
+    y0, x0 = ((index + 0.5) * _CELL_PX for index in np.divmod(cell, columns))
+    length = np.minimum(rng.geometric(1 / 6.0, number), _CELL_PX // 2 - 1)
+    planted[_tracks(y0, x0, length, rng.uniform(0, 2 * np.pi, number))] = True
     for i in (0, 1):
         charge[i, planted] += _track_charge(np.count_nonzero(planted), rng) + 200.0
     return planted
@@ -152,13 +161,22 @@ def _random_tracks(
     """Pixels of straight tracks with random start, direction and length (geometric)."""
     length = rng.geometric(1 / mean_length, number)
     angle = rng.uniform(0, np.pi, number)
-    step = np.arange(length.max(initial=1))
-    on_track = step < length[:, np.newaxis]
-    y = rng.uniform(0, shape[0], (number, 1)) + step * np.sin(angle)[:, np.newaxis]
-    x = rng.uniform(0, shape[1], (number, 1)) + step * np.cos(angle)[:, np.newaxis]
-    y, x = y[on_track].astype(int), x[on_track].astype(int)
+    y, x = _tracks(
+        rng.uniform(0, shape[0], number), rng.uniform(0, shape[1], number), length, angle
+    )
     inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
     return y[inside], x[inside]
+
+
+def _tracks(
+    y0: np.ndarray, x0: np.ndarray, length: np.ndarray, angle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (y, x) of straight tracks from their starts."""
+    step = np.arange(length.max(initial=1))
+    on_track = step < length[:, np.newaxis]
+    y = y0[:, np.newaxis] + step * np.sin(angle)[:, np.newaxis]
+    x = x0[:, np.newaxis] + step * np.cos(angle)[:, np.newaxis]
+    return np.floor(y[on_track]).astype(int), np.floor(x[on_track]).astype(int)
 
 
 def _add_tracks(

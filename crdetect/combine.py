@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.detectors.fill import median_around
 from crdetect.errors import InputError
 from crdetect.masks import Masks, pixel_mask
 from crdetect.noise import Noise
-from crdetect.stack import Stack, Statistics, row_blocks
+from crdetect.stack import Stack, Statistics, for_row_blocks
 
 COMBINATIONS = ("mean", "median", "min", "mediancr", "meancrt", "meancr", "meancr2")
 """Names of the combinations."""
@@ -140,10 +140,10 @@ class Combiner:
         count = np.minimum(np.maximum(s.count2d - s.coincidences, 1), s.count2d)
         if (count <= 1).all():
             return Combination(s.min2d, self.noise.variance_adu2(s.min2d), count.astype(np.int16))
-        # the values used are those not above the (N − c)-th lowest
         ordered = np.sort(self.stack.exposures, axis=0)
-        limit = np.take_along_axis(ordered, np.maximum(count - 1, 0)[np.newaxis], axis=0)
-        return self._with_sample_variance(s.min2d, self.stack.exposures > limit)
+        # by rank, not by value: of equal values only some are used
+        above = np.arange(len(ordered))[:, np.newaxis, np.newaxis] >= count
+        return self._with_sample_variance(s.min2d, above, ordered)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
         """Values put in from the pixels around, where there is any exposure."""
@@ -153,7 +153,6 @@ class Combiner:
 
     def masked_mean(self, crmasks: np.ndarray, filling: Combination) -> Combination:
         """Mean of the exposures without a cosmic ray, and the filling where all have one."""
-        blocks = list(row_blocks(self.stack.shape))
         value = np.empty(self.stack.shape, np.float32)
 
         def mean_rows(rows: slice) -> None:
@@ -163,18 +162,20 @@ class Combiner:
             with np.errstate(invalid="ignore"):
                 value[rows] = total / used.sum(axis=0)
 
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(mean_rows, blocks))
+        for_row_blocks(mean_rows, self.stack.shape)
         mean = self._with_sample_variance(value, crmasks)
         return mean.replaced((mean.count == 0) & (self.statistics.count2d > 0), filling)
 
-    def _with_sample_variance(self, value: np.ndarray, left_out: np.ndarray | None) -> Combination:
-        """Add the sample variance of the values that are not left out."""
+    def _with_sample_variance(
+        self, value: np.ndarray, left_out: np.ndarray | None, planes: np.ndarray | None = None
+    ) -> Combination:
+        """Add the sample variance of the values (the exposures') that are not left out."""
+        planes = self.stack.exposures if planes is None else planes
         variance = np.empty(value.shape, np.float32)
         count = np.empty(value.shape, np.int16)
 
-        def rows_variance(rows: slice) -> None:
-            data = self.stack.exposures[:, rows]
+        def variance_of_rows(rows: slice) -> None:
+            data = planes[:, rows]
             used = ~np.isnan(data)
             if left_out is not None:
                 used &= ~left_out[:, rows]
@@ -186,8 +187,7 @@ class Combiner:
             variance[rows] = np.where(n > 1, sample, model)
             count[rows] = n
 
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(rows_variance, row_blocks(value.shape)))
+        for_row_blocks(variance_of_rows, value.shape)
         return Combination(value, variance, count)
 
     def with_local_medians(self, image: Combination, boxes: Sequence[LocalMedian]) -> Combination:
@@ -195,15 +195,10 @@ class Combiner:
         chosen = pixel_mask(
             [box[:2] for box in boxes], image.value.shape, "pixels_to_be_replaced_by_local_median"
         )
+        x, y, width_x, width_y = np.array(boxes).T
         value = image.value.copy()
-        for x, y, width_x, width_y in boxes:
-            value[y - 1, x - 1] = _box_median(image.value, x - 1, y - 1, width_x, width_y)
+        for half_x, half_y in set(zip(width_x // 2, width_y // 2, strict=True)):
+            same = (width_x // 2 == half_x) & (width_y // 2 == half_y)
+            rows, columns = y[same] - 1, x[same] - 1
+            value[rows, columns] = median_around(image.value, rows, columns, half_y, half_x)
         return image.replaced(chosen, self.interpolated(value))
-
-
-def _box_median(image: np.ndarray, x: int, y: int, width_x: int, width_y: int) -> float:
-    """Median of a box centred on a pixel (from 0), without it, cut at the borders."""
-    x0, y0 = max(x - width_x // 2, 0), max(y - width_y // 2, 0)
-    box = image[y0 : y + width_y // 2 + 1, x0 : x + width_x // 2 + 1].copy()
-    box[y - y0, x - x0] = np.nan
-    return float(np.nanmedian(box)) if np.isfinite(box).any() else np.nan

@@ -84,14 +84,25 @@ def region_mask(
 def pixel_mask(
     pixels: Iterable[tuple[int, int]] | None, shape: tuple[int, int], name: str
 ) -> np.ndarray:
-    """Mark pixels ``[x, y]`` (FITS); see `region_mask`.
+    """Mark pixels ``[x, y]`` (FITS).
+
+    The name of the parameter that holds them is for the error message.
 
     Raises
     ------
     InputError
         If a pixel is outside the image.
     """
-    return region_mask(((x, x, y, y) for x, y in pixels or ()), shape, name)
+    x, y = np.array(list(pixels or ()), int).reshape(-1, 2).T
+    outside = (x > shape[1]) | (y > shape[0])
+    if outside.any():
+        raise InputError(
+            f"{name}: [{x[outside][0]}, {y[outside][0]}] leaves the image "
+            f"[1, {shape[1]}, 1, {shape[0]}] (xmin, xmax, ymin, ymax)"
+        )
+    marked = np.zeros(shape, bool)
+    marked[y - 1, x - 1] = True
+    return marked
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,8 +92,7 @@ class Stack:
             for name, plane in result.items():
                 planes[name][rows] = plane
 
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(reduce_rows, row_blocks(self.shape)))
+        for_row_blocks(reduce_rows, self.shape)
         return Statistics(count2d=count2d, coincidences=coincidences, **planes)
 
 
@@ -131,6 +130,12 @@ def row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
     """Slices of rows that cover an image, each with few enough pixels for the cache."""
     rows = max(1, _PIXELS_PER_BLOCK // max(1, shape[1]))
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
+
+def for_row_blocks(function: Callable[[slice], None], shape: tuple[int, int]) -> None:
+    """Call a function with each block of rows of an image, in threads."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(function, row_blocks(shape)))  # the list makes exceptions come out
 
 
 def sort_planes(planes: list[np.ndarray]) -> list[np.ndarray]:

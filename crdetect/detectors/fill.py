@@ -36,26 +36,51 @@ def masked_median(
     y, x = np.nonzero(mask)
     if y.size == 0:
         return filled
-    padded = np.pad(
-        np.where(mask, np.float32(np.nan), image),
-        ((half_y,) * 2, (half_x,) * 2),
-        constant_values=np.nan,
-    )
+    good = np.where(mask, np.float32(np.nan), image)
     if leave_out_last:
-        padded[-half_y - 1 :] = np.nan
-        padded[:, -half_x - 1 :] = np.nan
+        good[-1], good[:, -1] = np.nan, np.nan
+    median = median_around(good, y, x, half_y, half_x)
+    filled[y, x] = np.where(np.isnan(median), image[y, x], median)
+    return filled
+
+
+def median_around(
+    image: np.ndarray, y: np.ndarray, x: np.ndarray, half_y: int, half_x: int
+) -> np.ndarray:
+    """Return the median of the other pixels in the window around each of some pixels.
+
+    Parameters
+    ----------
+    image : (rows, columns) array of float32
+        NaN pixels do not count.
+    y, x : (n,) arrays of int
+        The pixels (from 0).
+    half_y, half_x : int
+        The window is ``2 * half + 1`` pixels, cut at the image's borders.
+
+    Returns
+    -------
+    (n,) array of float32
+        NaN where there is no other pixel.
+    """
+    padded = np.pad(image, ((half_y,) * 2, (half_x,) * 2), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * half_y + 1, 2 * half_x + 1))
+    median = np.full(y.size, np.nan, np.float32)
     for start in range(0, y.size, _PIXELS_PER_CHUNK):
         chunk = slice(start, start + _PIXELS_PER_CHUNK)
-        ordered = windows[y[chunk], x[chunk]].reshape(len(y[chunk]), -1)
-        ordered.sort(axis=1)  # NaN last
-        good = np.count_nonzero(~np.isnan(ordered), axis=1)
-        some = np.flatnonzero(good)
-        upper = ordered[some, good[some] // 2]
-        lower = ordered[some, (good[some] - 1) // 2]
-        # as numpy.median: the mean of two float32 values in float32
-        filled[y[chunk][some], x[chunk][some]] = (lower + upper) / np.float32(2)
-    return filled
+        around = windows[y[chunk], x[chunk]]  # a copy
+        around[:, half_y, half_x] = np.nan
+        median[chunk] = _median_without_nan(around.reshape(len(around), -1))
+    return median
+
+
+def _median_without_nan(rows: np.ndarray) -> np.ndarray:
+    """Median of each row, NaN left out; far faster than `numpy.nanmedian`. Sorts in place."""
+    rows.sort(axis=1)  # NaN last
+    n = np.count_nonzero(~np.isnan(rows), axis=1)
+    every = np.arange(len(rows))
+    # as numpy.median: the mean of two float32 values in float32; without any value, NaN
+    return (rows[every, np.maximum(n - 1, 0) // 2] + rows[every, n // 2]) / np.float32(2)
 
 
 def fill_missing(image: np.ndarray) -> np.ndarray:

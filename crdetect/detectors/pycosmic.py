@@ -75,7 +75,8 @@ class PyCosmicDetector:
         smooth = median_filter(image, p.pc_replace_box_y, p.pc_replace_box_x)
         noise = np.sqrt(np.maximum(smooth, 0) + rnoise2)
         significance = positive_laplacian(image)
-        significance /= 2 * noise
+        with np.errstate(divide="ignore", invalid="ignore"):  # no signal and no read noise
+            significance /= 2 * noise
         significance -= cv2.medianBlur(significance, 5)
         ratio = image / self._fine_structure(image, mask)
         np.nan_to_num(ratio, copy=False, nan=0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from crdetect.mm.boundary import Boundary
 from crdetect.noise import Noise
 from crdetect.parameters import MM
-from crdetect.stack import Statistics, row_blocks
+from crdetect.stack import Statistics, for_row_blocks
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,5 @@ class Criterion:
             x = statistics.min2d[rows][some]
             some[some] = image_adu[rows][some] - x > self.boundary(x)
 
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(flag_rows, row_blocks(candidates.shape)))
+        for_row_blocks(flag_rows, candidates.shape)
         return candidates

@@ -37,6 +37,5 @@ def save_figures(detection: Detection, folder: Path) -> list[Path]:
     paths = []
     for name, draw in figures.items():
         paths.append(folder / name)
-        # the library's own format, whatever a personal matplotlibrc asks for
-        draw(detection).savefig(paths[-1], format="png", bbox_inches=None, transparent=False)
+        draw(detection).savefig(paths[-1], format="png", dpi="figure")
     return paths

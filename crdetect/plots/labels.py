@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -23,7 +25,8 @@ def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, m
     Parameters
     ----------
     ax : Axes
-        Final in its limits and scales. The figure is laid out here: the room is known only then.
+        Final in its limits and scales. The figure is laid out here, for good: the room is known
+        only then.
     x, y : arrays
         Points, the most important first.
     numbers : array of int
@@ -40,6 +43,7 @@ def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, m
         return 0
     root = ax.figure.canvas.figure  # a panel's own figure may be a part of it
     root.draw_without_rendering()
+    root.set_layout_engine("none")  # settled: it must not move under the numbers
     pixel = root.dpi / 72
     points = ax.transData.transform(np.column_stack([x, y]))
     room = _Room(ax.bbox.extents, points, pixel)
@@ -55,7 +59,6 @@ def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, m
         if place.leader:
             leaders.append([(x[i], y[i]), where])
     lines = LineCollection(leaders, colors="0.45", linewidths=0.4, zorder=4)
-    lines.set_in_layout(False)
     ax.add_collection(lines, autolim=False)
     return written
 
@@ -63,15 +66,13 @@ def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, m
 def _write(ax: Axes, where: np.ndarray, text: str) -> None:
     label = ax.text(*where, text, fontsize=_SIZE_PT, ha="center", va="center", zorder=8)
     label.set_path_effects([withStroke(linewidth=1.2, foreground="w")])
-    label.set_in_layout(False)  # the layout is settled: it must not move under the numbers
 
 
-class _Place:
-    """A box for a number, in pixels of the figure, and whether a line leads to it."""
+class _Place(NamedTuple):
+    """Centre of a box for a number, in pixels of the figure, and whether a line leads to it."""
 
-    def __init__(self, centre: np.ndarray, leader: bool):
-        self.centre = centre
-        self.leader = leader
+    centre: np.ndarray
+    leader: bool
 
 
 class _Room:
@@ -94,7 +95,8 @@ class _Room:
         boxes, far = boxes[inside], far[inside]
         lines = _along(point, boxes, half)
         free = ~_overlap(boxes, half, self._centres, self._halves)
-        free &= ~_overlap(boxes, half, self._points, _MARKER_PT * self._pixel)
+        near = (np.abs(self._points - point) < 2 * _DISTANCES_PT[-1] * self._pixel).all(axis=1)
+        free &= ~_overlap(boxes, half, self._points[near], _MARKER_PT * self._pixel)
         free &= ~_overlap(boxes, half, self._leaders.reshape(-1, 2), 0)
         through = _overlap(lines.reshape(-1, 2), 0, self._centres, self._halves)
         through = through.reshape(len(boxes), -1).any(axis=1)
@@ -133,8 +135,10 @@ def _overlap(
     places: np.ndarray, half: np.ndarray | float, centres: np.ndarray, halves: np.ndarray | float
 ) -> np.ndarray:
     """Tell which boxes around places overlap any of the boxes around centres."""
-    distance = np.abs(places[:, np.newaxis] - centres)
-    return (distance < half + halves).all(axis=2).any(axis=1)
+    reach_x, reach_y = np.broadcast_to(half + halves, centres.shape).T
+    beside = np.abs(places[:, :1] - centres[:, 0]) < reach_x
+    beside &= np.abs(places[:, 1:] - centres[:, 1]) < reach_y
+    return beside.any(axis=1)
 
 
 def _crossing(lines: np.ndarray, others: np.ndarray) -> np.ndarray:

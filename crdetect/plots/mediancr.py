@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
 
 from crdetect.masks import CLASSES, Features
 from crdetect.mm.diagram import Limits
@@ -180,8 +180,8 @@ def _inside(x_adu: np.ndarray, limits: Limits) -> np.ndarray:
 def _draw_plane(ax: Axes, detection: Detection, background: _Background, flagged: _Flagged) -> None:
     """Draw what panels (a) and (b) share: scales, density, boundary and threshold."""
     limits = background.limits
-    top = max([limits.ymax, *flagged.height_adu, *background.beyond_y])
-    _set_scales(ax, limits, float(top))
+    tops = (heights.max(initial=0) for heights in (flagged.height_adu, background.beyond_y))
+    _set_scales(ax, limits, float(max(tops)))
     norm = count_norm(1.0, background.counts)
     draw_density(ax, limits, background.counts, norm, grey_density_map())
     ax.plot(
@@ -217,7 +217,7 @@ def _set_scales(ax: Axes, limits: Limits, top: float) -> None:
         FixedLocator([*ticks[(ticks >= 0) & (ticks <= limits.ymax)], *_above(steps, limits.ymax)])
     )
     ax.yaxis.set_minor_locator(FixedLocator(_above(np.outer(powers, range(2, 10)), limits.ymax)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _above(values: np.ndarray, height: float) -> np.ndarray:

@@ -5,6 +5,7 @@ import pytest
 
 import crdetect
 from crdetect.errors import InputError
+from crdetect.exposures import make_exposures
 from crdetect.masks import MM_ONLY
 from crdetect.simulate import simulate_exposures
 
@@ -97,6 +98,16 @@ def test_adu_with_gain_equals_electrons_when_simulated(exposures):
     gain = 2.0
     in_e, in_adu = detect(exposures), detect(exposures / gain, gain, 3.4 / gain)
     assert_same_masks(in_e.masks, in_adu.masks)
+
+
+@pytest.mark.parametrize("crmethod", METHODS)
+@pytest.mark.parametrize("bias", [1000.0, np.full(SHAPE, 300.0)], ids=["number", "map"])
+def test_bias_in_data_and_parameter_changes_nothing(exposures, crmethod, bias):
+    def masks(images, level):
+        read = make_exposures(images, [None] * 3, list("abc"), 1.0, 3.4, level)
+        return detect(read.stack.exposures, crmethod=crmethod).masks
+
+    assert_same_masks(masks(exposures, 0.0), masks(exposures + bias, bias))
 
 
 def test_maps_of_constant_gain_and_noise_equal_numbers(exposures):

@@ -49,7 +49,20 @@ class Detector(Protocol):
     def __init__(self, parameters: Block): ...
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image (finite, ADU, bias removed)."""
+        """Find and clean the cosmic rays of one image.
+
+        Parameters
+        ----------
+        image_adu : (rows, columns) array of float32
+            Bias removed, finite everywhere.
+        noise : Noise
+            Gain and read noise.
+
+        Returns
+        -------
+        Cleaned
+            Mask, and image in ADU with the masked pixels replaced.
+        """
         ...
 
 

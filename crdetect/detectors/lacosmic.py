@@ -31,20 +31,7 @@ class LACosmicDetector:
         self.parameters = parameters
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image.
-
-        Parameters
-        ----------
-        image_adu : (rows, columns) array of float32
-            Bias removed, finite everywhere.
-        noise : Noise
-            Gain and read noise.
-
-        Returns
-        -------
-        Cleaned
-            Mask, and image in ADU with the masked pixels replaced.
-        """
+        """Find and clean the cosmic rays of one image; see `Detector.detect`."""
         from ccdproc import cosmicray_lacosmic  # heavy: half of the time of a small run
 
         p = self.parameters

@@ -34,20 +34,7 @@ class PyCosmicDetector:
         self.parameters = parameters
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image.
-
-        Parameters
-        ----------
-        image_adu : (rows, columns) array of float32
-            Bias removed, finite everywhere.
-        noise : Noise
-            Gain and read noise.
-
-        Returns
-        -------
-        Cleaned
-            Mask, and image in ADU with the masked pixels replaced.
-        """
+        """Find and clean the cosmic rays of one image; see `Detector.detect`."""
         gain = np.float32(noise.gain)
         image = image_adu * gain
         mask, cleaned = self._detect_e(image, np.square(np.float32(noise.rnoise_e)))

@@ -23,6 +23,8 @@ _logger = logging.getLogger(__name__)
 _FWHM_PER_SIGMA = 2.354  # as the reference implementation rounds it
 _LAPLACIAN = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)
 _KERNEL_SIGMAS = 4.0  # where the Gaussian kernel is cut
+_SIGNIFICANCE_BOX = 5  # of the median that is taken off the significance
+_STRIP_ROWS = 128
 
 
 class PyCosmicDetector:
@@ -57,14 +59,35 @@ class PyCosmicDetector:
         return mask, cleaned
 
     def _new_hits(self, image: np.ndarray, mask: np.ndarray, rnoise2: np.ndarray) -> np.ndarray:
-        """One round: where the Laplacian is significant and sharper than the PSF."""
+        """One round, in strips of rows whose temporaries stay in the processor's cache."""
+        hits = np.empty(image.shape, bool)
+        reach = self._reach()
+        for start in range(0, len(image), _STRIP_ROWS):
+            inner = slice(start, start + _STRIP_ROWS)
+            outer = slice(max(start - reach, 0), start + _STRIP_ROWS + reach)
+            level = rnoise2[outer] if np.ndim(rnoise2) else rnoise2
+            found = self._new_hits_in_strip(image[outer], mask[outer], level)
+            hits[inner] = found[start - outer.start :][:_STRIP_ROWS]
+        return hits
+
+    def _reach(self) -> int:
+        """Rows around a pixel that its significance or sharpness depends on."""
+        p = self.parameters
+        significance = p.pc_replace_box_y // 2 + 1 + _SIGNIFICANCE_BOX // 2
+        sharpness = kernel_radius(p.pc_fwhm_gauss_y / _FWHM_PER_SIGMA) + 1
+        return max(significance, sharpness)
+
+    def _new_hits_in_strip(
+        self, image: np.ndarray, mask: np.ndarray, rnoise2: np.ndarray
+    ) -> np.ndarray:
+        """Where the Laplacian is significant and sharper than the PSF."""
         p = self.parameters
         smooth = median_filter(image, p.pc_replace_box_y, p.pc_replace_box_x)
         noise = np.sqrt(np.maximum(smooth, 0) + rnoise2)
         significance = positive_laplacian(image)
         with np.errstate(divide="ignore", invalid="ignore"):  # no signal and no read noise
             significance /= 2 * noise
-        significance -= cv2.medianBlur(significance, 5)
+        significance -= cv2.medianBlur(significance, _SIGNIFICANCE_BOX)
         ratio = image / self._fine_structure(image, mask)
         np.nan_to_num(ratio, copy=False, nan=0.0)
         sharpness = binned_laplacian(np.maximum(ratio, 0))
@@ -82,8 +105,7 @@ class PyCosmicDetector:
         def smooth(plane: np.ndarray) -> np.ndarray:
             return cv2.sepFilter2D(plane, -1, *kernels, borderType=cv2.BORDER_REPLICATE)
 
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return smooth(image * weight) / smooth(weight)
+        return smooth(image * weight) / smooth(weight)
 
 
 def median_filter(image: np.ndarray, box_y: int, box_x: int) -> np.ndarray:
@@ -97,10 +119,15 @@ def median_filter(image: np.ndarray, box_y: int, box_x: int) -> np.ndarray:
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
     """Normalised Gaussian of this sigma (pixels), cut at four sigmas."""
-    radius = int(_KERNEL_SIGMAS * sigma + 0.5)
+    radius = kernel_radius(sigma)
     x = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (x / sigma) ** 2)
     return (kernel / kernel.sum()).astype(np.float32)
+
+
+def kernel_radius(sigma: float) -> int:
+    """Radius of the Gaussian kernel of this sigma, pixels."""
+    return int(_KERNEL_SIGMAS * sigma + 0.5)
 
 
 def positive_laplacian(image: np.ndarray) -> np.ndarray:

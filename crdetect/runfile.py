@@ -87,8 +87,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        # the only constructor is SafeLoader's
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506
+        content = _StrictLoader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

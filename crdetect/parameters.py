@@ -344,7 +344,7 @@ class PyCosmic(Block):
 
 
 class DeepCR(Block):
-    """deepCR (Zhang & Bloom 2020)."""
+    """The network deepCR (Zhang & Bloom 2020)."""
 
     title: ClassVar[str] = "deepCR"
 

@@ -1,0 +1,86 @@
+"""Tables of the documentation, made from the schema of parameters."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from crdetect.parameters import BLOCKS, Block, Inputs, Parameters, describe_block, yaml_value
+
+MODELS: dict[str, type[Block]] = {"input": Inputs} | BLOCKS
+NOT_YET = " is not available in this version; accepted: "
+REQUIRED = "must be given"
+
+_WIDTHS = {5: (31, 13, 8, 24, 24), 2: (40, 60)}  # percent, by the number of columns
+_SOME_VALUES = (True, 1, [1, 1], [[1, 1]], [1, 2, 1, 2], [[1, 2, 1, 2]])
+
+
+class ParameterTable(SphinxDirective):
+    """Table of the parameters of a block: ``.. parameter-table:: BLOCK``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        model = MODELS[self.arguments[0]]
+        rows = [
+            (
+                nodes.literal(text=item.name),
+                nodes.literal(text=yaml_value(item.default))
+                if not model.model_fields[item.name].is_required()
+                else nodes.emphasis(text=REQUIRED),
+                nodes.Text(item.unit or ""),
+                nodes.Text(item.accepted),
+                nodes.Text(item.description),
+            )
+            for item in describe_block(model)
+        ]
+        return [table(("parameter", "default", "unit", "accepted", "meaning"), rows)]
+
+
+class NotThereYet(SphinxDirective):
+    """Table of what the schema knows and this version refuses: ``.. not-there-yet::``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        rows = [
+            (nodes.literal(text=asked), nodes.Text(accepted))
+            for asked, accepted in not_there_yet().items()
+        ]
+        return [table(("not there yet", "accepted now"), rows)]
+
+
+def not_there_yet() -> dict[str, str]:
+    """Ask the schema, value by value, what is not there yet; tell what is accepted instead."""
+    faults = itertools.chain.from_iterable(
+        Parameters.parse({name: value})[1]
+        for model in BLOCKS.values()
+        for name, field in model.model_fields.items()
+        for value in (*_choices(field.annotation), *_SOME_VALUES)
+    )
+    told = (fault.split(NOT_YET) for fault in faults if NOT_YET in fault)
+    return dict(told)
+
+
+def _choices(annotation: Any) -> Iterator[Any]:
+    """Yield the choices that an annotation names, wherever in it they stand."""
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+        return
+    for part in get_args(annotation):
+        yield from _choices(part)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[nodes.Node]]) -> nodes.table:
+    """Make a table of docutils; cells are inline nodes, so no text is taken for markup."""
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=width) for width in _WIDTHS[len(head)]]
+    group += nodes.thead("", _row([nodes.Text(text) for text in head]))
+    group += nodes.tbody("", *[_row(row) for row in rows])
+    return nodes.table("", group, classes=["schema", "colwidths-given"])
+
+
+def _row(cells: Iterable[nodes.Node]) -> nodes.row:
+    return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells])

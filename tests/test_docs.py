@@ -1,0 +1,141 @@
+"""The documentation builds without a warning, and says what the schema and the code say."""
+
+import json
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import crdetect
+from crdetect import cli
+from crdetect.parameters import BLOCKS, Inputs, Parameters, describe_block, yaml_value
+from crdetect.products import CSV_COLUMNS, PATTERNS
+
+pytest.importorskip("sphinx", reason="pip install '.[docs]' gives sphinx")
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+MODELS = [Inputs, *BLOCKS.values()]
+
+
+class Page(HTMLParser):
+    """The text of a page, and the cells of the rows of its tables."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.text = ""
+        self.rows: list[list[str]] = []
+        self._in_cell = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):  # noqa: ARG002
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data):
+        self.text += data
+        if self._in_cell:
+            self.rows[-1][-1] += data
+
+    def table_rows(self, cells: int) -> dict[str, list[str]]:
+        """Rows of the tables with so many columns, by their first cell."""
+        rows = ([cell.strip() for cell in row] for row in self.rows if len(row) == cells)
+        return {row[0]: row[1:] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """Folder of the pages, built from a copy: the build writes beside its source."""
+    folder = tmp_path_factory.mktemp("docs")
+    source, built = folder / "docs", folder / "html"
+    shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("_build", "_generated"))
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    done = subprocess.run(
+        [*command, source, built], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return built
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_parameter_is_there_with_its_default(html, model):
+    rows = Page(html / "parameters.html").table_rows(5)
+    for item in describe_block(model):
+        required = model.model_fields[item.name].is_required()
+        default = "must be given" if required else yaml_value(item.default)
+        assert rows[item.name] == [default, item.unit or "", item.accepted, item.description]
+
+
+def test_parameters_page_knows_no_other(html):
+    names = set(Page(html / "parameters.html").table_rows(5)) - {"parameter"}
+    assert names == {name for model in MODELS for name in model.model_fields}
+
+
+@pytest.mark.parametrize("page", ["parameters", "differences"])
+@pytest.mark.parametrize(
+    ("name", "value", "asked"),
+    [
+        ("crmethod", "mm_deepcr", "crmethod: mm_deepcr"),
+        ("interactive", True, "interactive: true"),
+        ("flux_factor", "auto", "flux_factor"),
+        ("flux_factor_regions", [[1, 2, 1, 2]], "flux_factor_regions"),
+        ("maxplots", -1, "maxplots other than 0"),
+        ("mm_photon_distribution", "nbinom", "mm_photon_distribution: nbinom"),
+        ("mm_xy_offsets", [[0, 0]], "mm_xy_offsets"),
+        ("mm_crosscorr_region", [1, 2, 1, 2], "mm_crosscorr_region"),
+    ],
+)
+def test_what_is_not_there_yet_is_listed_as_long_as_it_is_refused(html, page, name, value, asked):
+    _, faults = Parameters.parse({name: value})
+    rows = Page(html / f"{page}.html").table_rows(2)
+    assert (asked in rows) == bool(faults)
+    if faults:
+        assert faults == [f"{asked} is not available in this version; accepted: {rows[asked][0]}"]
+
+
+def test_every_product_is_named(html):
+    text = Page(html / "products.html").text
+    for pattern in PATTERNS:
+        assert pattern.replace("[0-9]*", "{i}") in text
+    assert ", ".join(CSV_COLUMNS) in text
+
+
+@pytest.mark.parametrize("name", crdetect.__all__)
+def test_public_names_are_in_the_reference(html, name):
+    assert f'id="crdetect.{name}"' in (html / "library.html").read_text(encoding="utf-8")
+
+
+def test_exit_codes_are_those_of_the_command(html):
+    rows = Page(html / "products.html").table_rows(2)
+    for code in (cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.INTERRUPTED):
+        assert str(code) in rows
+
+
+def test_tests_that_are_named_exist(html):
+    names = {word.strip(",.") for word in Page(html / "differences.html").text.split()}
+    tests = "".join(path.read_text() for path in (DOCS.parent / "tests").rglob("test_*.py"))
+    named = {name for name in names if name.startswith("test_") and "." not in name}
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
+@pytest.mark.parametrize("figure", ["example", "diagnostic_histogram2d", "diagnostic_mediancr"])
+def test_figures_are_made(html, figure):
+    assert (html / f"_images/{figure}.png").stat().st_size > 10_000
+
+
+def test_pages_load_nothing_from_the_network(html):
+    pages = [page.read_text(encoding="utf-8") for page in html.glob("*.html")]
+    assert pages
+    for attribute in ("src", 'rel="stylesheet" href'):
+        assert not any(f"{attribute}={json.dumps('http')[:-1]}" in page for page in pages)

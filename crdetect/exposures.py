@@ -129,24 +129,24 @@ def read_image(path: Path, extnum: int | str | None) -> tuple[np.ndarray, fits.H
     InputError
         If the file is not readable FITS, or has no such extension, or it is not a 2-D image.
     """
-    try:
-        with open_fits(path) as hdul:
-            return image_of(hdul, extnum, path.name)
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, IndexError, EOFError, AstropyUserWarning) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path.name} cannot be read as FITS: {reason}") from error
+    with open_fits(path) as hdul:
+        return image_of(hdul, extnum, path.name)
 
 
 @contextmanager
 def open_fits(path: Path) -> Iterator[fits.HDUList]:
-    """Open a FITS file in memory; a truncated one is an error, not a warning."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
-        # a file opened here is closed whatever astropy stumbles over
-        with path.open("rb") as file, fits.open(file, memmap=False) as hdul:
-            yield hdul
+    """Open a FITS file in memory; whatever goes wrong while it is read is an `InputError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+            # a file opened here is closed whatever astropy stumbles over
+            with path.open("rb") as file, fits.open(file, memmap=False) as hdul:
+                yield hdul
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file leads astropy and zlib to any of them
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{path.name} cannot be read as FITS: {text.splitlines()[0]}") from error
 
 
 def image_of(

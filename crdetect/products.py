@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 
 from crdetect.combine import COMBINATIONS, Combination, check_masks, combine
 from crdetect.errors import InputError
@@ -218,12 +217,8 @@ def read_masks_file(path: Path) -> StoredMasks:
     InputError
         If the file is missing, not FITS, or holds no masks.
     """
-    try:
-        with open_fits(path) as hdul:
-            return read_crmasks(hdul, path.name)
-    except (OSError, AstropyUserWarning) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path.name} cannot be read as FITS: {reason}") from error
+    with open_fits(path) as hdul:
+        return read_crmasks(hdul, path.name)
 
 
 def apply_masks(
@@ -312,8 +307,11 @@ def whole_or_nothing(output: Path, stale: Sequence[str] = PATTERNS) -> Iterator[
     Raises
     ------
     InputError
-        If the output folder cannot be made or written to.
+        If the output folder cannot be made or written to, or a folder has a product's name.
     """
+    for in_the_way in (path for pattern in stale for path in output.glob(pattern)):
+        if in_the_way.is_dir():
+            raise InputError(f"cannot write in {output}: {in_the_way.name} there is a folder")
     made = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.io import fits
 
 from crdetect.errors import InputError
+from crdetect.exposures import open_fits
 from crdetect.masks import Masks, dilate, label_features
 
 _TRACE_STEP_PX = 6.0
@@ -92,8 +93,10 @@ def simulate_exposures(
         raise InputError(
             "simulate needs at least 3 exposures of at least 32 × 32 pixels, gain > 0, rnoise ≥ 0"
         )
-    if not 0 <= hit_fraction < 0.5 or double_hits < 0:
-        raise InputError("simulate needs 0 ≤ hit fraction < 0.5 and double hits ≥ 0")
+    if not 0 <= hit_fraction < 0.5 or double_hits < 0 or seed < 0:
+        raise InputError("simulate needs 0 ≤ hit fraction < 0.5, double hits ≥ 0 and seed ≥ 0")
+    if not np.isfinite([gain, rnoise_adu, bias_adu]).all():
+        raise InputError("simulate needs finite numbers for gain, rnoise and bias")
     rng = np.random.default_rng(seed)
     signal = make_scene_e(shape, rng)
     charge = np.stack([make_tracks_e(shape, hit_fraction, rng) for _ in range(nexposures)])
@@ -345,11 +348,17 @@ def score_files(crmasks: Path, truth: Path) -> Score:
     """
     from crdetect.products import read_masks_file
 
-    stored = read_masks_file(crmasks)
-    try:
-        with fits.open(truth, memmap=False) as known:
-            return score(stored.masks, known, known["SIGNAL"].header["RDNOISE"])
-    except OSError as error:
-        raise InputError(f"{truth.name}: {error.strerror or error}") from error
-    except KeyError as error:
-        raise InputError(f"{truth.name} is not the truth of a simulation: {error}") from error
+    masks = read_masks_file(crmasks).masks
+    with open_fits(truth) as known:
+        try:
+            shape, rnoise_e = known["SIGNAL"].shape, known["SIGNAL"].header["RDNOISE"]
+            if shape != masks.mediancr.shape:
+                raise InputError(
+                    f"{crmasks.name} has masks of shape {masks.mediancr.shape}, but {truth.name} "
+                    f"is of shape {shape}"
+                )
+            return score(masks, known, rnoise_e)
+        except KeyError as error:
+            raise InputError(
+                f"{truth.name} is not the truth of a simulation: {error.args[0]}"
+            ) from error

@@ -47,16 +47,19 @@ class PyCosmicDetector:
         half_y, half_x = (math.ceil(box / 2) for box in (p.pc_replace_box_y, p.pc_replace_box_x))
         mask, cleaned = np.zeros(image.shape, bool), image
         for turn in range(p.pc_iterations):
-            mask = mask | self._new_hits(cleaned, mask, rnoise2)
-            last = turn == p.pc_iterations - 1
-            if last and p.pc_increase_radius:
-                size = 2 * p.pc_increase_radius + 1
-                mask = cv2.dilate(mask.view(np.uint8), np.ones((size, size), np.uint8)).view(bool)
-            # the last replacement starts from the image as it came
-            cleaned = masked_median(image if last else cleaned, mask, half_y, half_x, True)
+            if turn:
+                cleaned = masked_median(cleaned, mask, half_y, half_x, True)
+            found = self._new_hits(cleaned, mask, rnoise2) & ~mask
+            mask |= found
             if p.pc_verbose:
-                _logger.debug("round %d: %d pixels", turn + 1, np.count_nonzero(mask))
-        return mask, cleaned
+                _logger.debug("round %d: %d new pixels", turn + 1, np.count_nonzero(found))
+            if not found.any():
+                break  # further rounds would see the same image
+        if p.pc_increase_radius:
+            size = 2 * p.pc_increase_radius + 1
+            mask = cv2.dilate(mask.view(np.uint8), np.ones((size, size), np.uint8)).view(bool)
+        # the last replacement starts from the image as it came
+        return mask, masked_median(image, mask, half_y, half_x, True)
 
     def _new_hits(self, image: np.ndarray, mask: np.ndarray, rnoise2: np.ndarray) -> np.ndarray:
         """One round, in strips of rows whose temporaries stay in the processor's cache."""
@@ -85,11 +88,13 @@ class PyCosmicDetector:
         smooth = median_filter(image, p.pc_replace_box_y, p.pc_replace_box_x)
         noise = np.sqrt(np.maximum(smooth, 0) + rnoise2)
         significance = positive_laplacian(image)
-        with np.errstate(divide="ignore", invalid="ignore"):  # no signal and no read noise
+        with np.errstate(divide="ignore", invalid="ignore"):  # nothing over nothing
             significance /= 2 * noise
-        significance -= cv2.medianBlur(significance, _SIGNIFICANCE_BOX)
-        ratio = image / self._fine_structure(image, mask)
+            ratio = image / self._fine_structure(image, mask)
         np.nan_to_num(ratio, copy=False, nan=0.0)
+        if not noise.all():
+            np.nan_to_num(significance, copy=False, nan=0.0)
+        significance -= cv2.medianBlur(significance, _SIGNIFICANCE_BOX)
         sharpness = binned_laplacian(np.maximum(ratio, 0))
         return (sharpness > np.float32(p.pc_rlim)) & (significance > np.float32(p.pc_sigma_det))
 

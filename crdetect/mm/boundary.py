@@ -17,7 +17,7 @@ from crdetect.parameters import MM
 
 _FIXED_POINT_WEIGHT = 10000.0  # times the largest weight of the other points
 _SLOPES_PER_INTERVAL = 10  # where the slope is held non-negative
-_SMOOTHNESS = 1e-6  # weight of the second differences: decides where no point does
+_SMOOTHNESS = 1e-6  # weight of the second differences, times a point's: decides where none does
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def fit_rising_spline(x: np.ndarray, y: np.ndarray, weight: np.ndarray, knots: i
     root = np.sqrt(weight)
     design = BSpline.design_matrix(x, t, 3).toarray() * root[:, np.newaxis]
     n = design.shape[1]
-    smooth = np.sqrt(_SMOOTHNESS * weight.max()) * np.diff(np.eye(n), 2, axis=0)
+    smooth = np.sqrt(_SMOOTHNESS * np.median(weight)) * np.diff(np.eye(n), 2, axis=0)
     q, r = np.linalg.qr(np.vstack([design, smooth]))
     target = q.T @ np.concatenate([root * y, np.zeros(n - 2)])
     where = np.linspace(places[0], places[-1], _SLOPES_PER_INTERVAL * (knots - 1) + 1)

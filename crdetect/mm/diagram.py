@@ -46,7 +46,7 @@ class Limits:
 
 def _bin_index(values: np.ndarray, low: float, high: float) -> np.ndarray:
     scaled = np.floor((values - np.float32(low)) * np.float32(BINS / (high - low)))
-    index = scaled.astype(np.int32)
+    index = np.clip(scaled, -1, BINS).astype(np.int32)  # far outside is outside
     index[values == np.float32(high)] = BINS - 1  # the last bin holds its upper edge
     return index
 

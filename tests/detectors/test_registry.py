@@ -1,0 +1,28 @@
+import pytest
+
+from crdetect import Parameters
+from crdetect.detectors import REGISTRY, NoDetector, PeaksAndTails, make_detector
+from crdetect.parameters import BLOCKS, DETECTOR_BLOCKS
+
+
+@pytest.mark.parametrize("prefix", ["", "mm_"])
+@pytest.mark.parametrize("name", REGISTRY)
+def test_crmethod_names_the_detector(name, prefix):
+    block = DETECTOR_BLOCKS[name]
+    (limit, *_) = REGISTRY[name].limits
+    parameters = Parameters.from_mapping({"crmethod": prefix + name, limit: [7, 4]})
+    detector = make_detector(parameters)
+    assert isinstance(detector, PeaksAndTails)
+    assert [type(run) for run in detector.runs] == [REGISTRY[name]] * 2
+    assert [getattr(run.parameters, limit) for run in detector.runs] == [7.0, 4.0]
+    assert all(isinstance(run.parameters, BLOCKS[block]) for run in detector.runs)
+
+
+def test_mmcosmic_alone_has_none():
+    detector = make_detector(Parameters.from_mapping({"crmethod": "mmcosmic"}))
+    assert isinstance(detector, NoDetector)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_limits_are_parameters_of_the_block(name):
+    assert set(REGISTRY[name].limits) <= set(BLOCKS[DETECTOR_BLOCKS[name]].model_fields)

@@ -1,0 +1,124 @@
+"""The walls between the parts of the package."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import crdetect
+
+PACKAGE = Path(crdetect.__file__).parent
+TESTS = Path(__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+FILES = sorted(
+    path.relative_to(PACKAGE).as_posix()
+    for path in PACKAGE.rglob("*")
+    if path.is_file() and path.suffix in (".py", ".yaml", ".json")
+)
+OUTSIDE = ("cli.py", "recipe.py", "loader.py", "interactive.py", "plots/", "configs/")
+ARRAY_PART = [name for name in MODULES if not name.startswith(OUTSIDE)]
+HOUSE = {
+    "": "__init__ parameters exposures noise stack masks combine pipeline products simulate",
+    "detectors/": "__init__ base fill lacosmic pycosmic",
+    "mm/": "__init__ diagram simulation boundary criterion",
+    "plots/": "__init__",
+}
+WITHOUT_TESTS_OF_THEIR_OWN = ("__init__.py", "errors.py", "mm/__init__.py", "configs/", "plots/")
+
+RUN = """
+import sys
+import numpy as np
+import crdetect
+
+rng = np.random.default_rng(1)
+exposures = rng.normal(100.0, 3.0, (3, 48, 48))
+exposures[:2, 20, 30] += 500.0
+stack, noise = crdetect.Stack(exposures), crdetect.Noise(1.0, 3.0)
+parameters = crdetect.Parameters.from_mapping({"crmethod": sys.argv[1]})
+detection = crdetect.detect(stack, noise, parameters)
+assert detection.masks.mediancr[20, 30]
+detection.combine(stack, noise)
+print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def tree_of(module):
+    return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+
+
+def imported_by(module):
+    """Top-level names of what a module imports, anywhere in it."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def called_in(module):
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id
+
+
+@pytest.mark.parametrize("crmethod", ["mm_pycosmic", "mm_lacosmic"])
+def test_detecting_on_arrays_needs_neither_numina_nor_matplotlib(crmethod):
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", RUN, crmethod],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    loaded = done.stderr.split()
+    assert "crdetect" in loaded
+    assert not {"numina", "matplotlib", "rich", "megaradrp", "torch"} & set(loaded)
+
+
+@pytest.mark.parametrize("module", ARRAY_PART)
+def test_array_part_knows_neither_framework_nor_screen(module):
+    roots = {name.partition(".")[0] for name in imported_by(module)}
+    assert not roots & {"numina", "matplotlib", "rich", "megaradrp"}
+    outside = {f"crdetect.{name.removesuffix('.py').rstrip('/')}" for name in OUTSIDE}
+    assert not outside & set(imported_by(module))
+
+
+@pytest.mark.parametrize("module", ARRAY_PART)
+def test_array_part_prints_and_asks_nothing(module):
+    assert not {"print", "input", "breakpoint"} & set(called_in(module))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_evaluated(module):
+    assert not {"eval", "exec", "compile", "__import__"} & set(called_in(module))
+    assert not {"pickle", "marshal", "shelve"} & set(imported_by(module))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_code_of_others_is_not_used(name):
+    text = (PACKAGE / name).read_text(encoding="utf-8")
+    for other in ("numina.array.crmasks", "teareduce"):
+        assert other not in text
+
+
+@pytest.mark.parametrize("folder", HOUSE)
+def test_house_has_its_rooms(folder):
+    assert {f"{folder}{name}.py" for name in HOUSE[folder].split()} <= set(MODULES)
+
+
+def test_public_names():
+    assert all(hasattr(crdetect, name) for name in crdetect.__all__)
+    assert list(crdetect.__all__) == sorted(crdetect.__all__)
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if not name.startswith(WITHOUT_TESTS_OF_THEIR_OWN)]
+)
+def test_tests_mirror_the_package(module):
+    folder, _, name = module.rpartition("/")
+    stem = name.removesuffix(".py")
+    stem = "registry" if stem == "__init__" else stem
+    assert (TESTS / folder / f"test_{stem}.py").is_file()

@@ -1,0 +1,510 @@
+import itertools
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from crdetect import InputError, Parameters
+from crdetect.parameters import (
+    BLOCKS,
+    Inputs,
+    describe_block,
+    template,
+    validate_block,
+    yaml_value,
+)
+
+DESCRIBED = {p.name: (block, p) for block in BLOCKS for p in describe_block(BLOCKS[block])}
+OPTIONAL = {
+    "flux_factor",
+    "flux_factor_regions",
+    "regions_to_be_skipped",
+    "pixels_to_be_flagged_as_cr",
+    "pixels_to_be_ignored_as_cr",
+    "pixels_to_be_replaced_by_local_median",
+    "mm_xy_offsets",
+    "mm_crosscorr_region",
+    "mm_fixed_points_in_boundary",
+    "mm_threshold",
+    "mm_threshold_rnoise",
+    "mm_seed",
+}
+NUMERIC = [
+    name
+    for name, (_, p) in DESCRIBED.items()
+    if name in ("mm_threshold", "flux_factor")
+    or type(p.default[0] if isinstance(p.default, tuple) else p.default) in (int, float)
+]
+FLAGS = [name for name, (_, p) in DESCRIBED.items() if isinstance(p.default, bool)]
+CHOICES = [name for name, (_, p) in DESCRIBED.items() if isinstance(p.default, str)]
+NONES = [None, "", "none", "null", " None "]
+INPUTS = {"images": ["a.fits", "b.fits", "c.fits"], "gain": 1.0, "rnoise": 3.4}
+
+
+def value_of(name, value):
+    """Validate one parameter in its block, whether or not this version can honour it."""
+    block, faults = validate_block(BLOCKS[DESCRIBED[name][0]], {name: value})
+    assert faults == []
+    return getattr(block, name)
+
+
+def faults_of(name, value):
+    block, faults = validate_block(BLOCKS[DESCRIBED[name][0]], {name: value})
+    assert block is None
+    return faults
+
+
+# ---------------------------------------------------------------------------------------------
+# The schema
+
+
+def test_each_name_stands_in_one_block():
+    names = [name for model in BLOCKS.values() for name in model.model_fields]
+    assert len(names) == len(set(names))
+    assert not set(names) & set(Inputs.model_fields)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block != "general"])
+def test_names_begin_with_their_block(block):
+    assert all(name.startswith(f"{block}_") for name in BLOCKS[block].model_fields)
+
+
+@pytest.mark.parametrize("model", [Inputs, *BLOCKS.values()])
+def test_every_parameter_is_described(model):
+    for parameter in describe_block(model):
+        assert parameter.description, parameter.name
+        assert parameter.accepted, parameter.name
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_defaults_are_accepted(name):
+    default = DESCRIBED[name][1].default
+    assert value_of(name, default) == default
+
+
+def test_blocks_are_frozen_and_closed():
+    parameters = Parameters()
+    with pytest.raises(ValidationError):
+        parameters.mm.mm_dilation = 3
+    with pytest.raises(ValidationError):
+        BLOCKS["mm"](mm_dilatation=3)
+
+
+@pytest.mark.parametrize(
+    ("crmethod", "detector", "uses_mm"),
+    [
+        ("lacosmic", "lacosmic", False),
+        ("pycosmic", "pycosmic", False),
+        ("deepcr", "deepcr", False),
+        ("conn", "conn", False),
+        ("mmcosmic", None, True),
+        ("mm_lacosmic", "lacosmic", True),
+        ("mm_pycosmic", "pycosmic", True),
+        ("mm_deepcr", "deepcr", True),
+        ("mm_conn", "conn", True),
+    ],
+)
+def test_meaning_of_crmethod(crmethod, detector, uses_mm):
+    general = BLOCKS["general"](crmethod=crmethod)
+    assert (general.detector, general.uses_mm) == (detector, uses_mm)
+
+
+# ---------------------------------------------------------------------------------------------
+# Values
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("pc_replace_error", "1.0E6", 1.0e6),
+        ("mm_nbinom_shape", "1E3", 1000.0),
+        ("la_niter", "4", 4),
+        ("la_niter", 4.0, 4),
+        ("la_sigclip", 5, 5.0),
+        ("la_sigclip", [5, 3], (5.0, 3.0)),
+        ("la_sigclip", ["5.0E0", 3], (5.0, 3.0)),
+        ("dc_threshold", [1, 0], (1.0, 0.0)),
+        ("use_auxmedian", "True", True),
+        ("use_auxmedian", "false", False),
+        ("maxplots", -1, -1),
+        ("la_psfsize", 7, 7),
+        ("mm_hist2d_min_neighbors", 8, 8),
+        ("mm_threshold", 0, 0.0),
+        ("mm_seed", 0, 0),
+        ("flux_factor", "auto", "auto"),
+        ("flux_factor", 2, 2.0),
+        ("flux_factor", [0.8, 1, 1.2], (0.8, 1.0, 1.2)),
+        ("mm_crosscorr_region", [1, 20, 3, 40], (1, 20, 3, 40)),
+        ("mm_crosscorr_region", "[1:20, 3:40]", (1, 20, 3, 40)),
+        ("mm_crosscorr_region", " [ 1:20,3 : 40 ] ", (1, 20, 3, 40)),
+        ("regions_to_be_skipped", [5, 5, 6, 6], ((5, 5, 6, 6),)),
+        ("regions_to_be_skipped", "[1:2, 3:4]", ((1, 2, 3, 4),)),
+        ("regions_to_be_skipped", ["[1:2, 3:4]", [5, 6, 7, 8]], ((1, 2, 3, 4), (5, 6, 7, 8))),
+        ("flux_factor_regions", [[1, 2, 3, 4]], ((1, 2, 3, 4),)),
+        ("regions_to_be_skipped", [], ()),
+        ("pixels_to_be_flagged_as_cr", [5, 6], ((5, 6),)),
+        ("pixels_to_be_ignored_as_cr", [[5, 6], [7, 8]], ((5, 6), (7, 8))),
+        ("pixels_to_be_replaced_by_local_median", [[1, 2, 3, 5]], ((1, 2, 3, 5),)),
+        ("mm_xy_offsets", [[0, 0], [0.5, -1], [1, 2]], ((0.0, 0.0), (0.5, -1.0), (1.0, 2.0))),
+        ("mm_fixed_points_in_boundary", [[0, 10], [5, 20, 3]], ((0.0, 10.0), (5.0, 20.0, 3.0))),
+        ("mm_fixed_points_in_boundary", [-3, 10], ((-3.0, 10.0),)),
+    ],
+)
+def test_accepted_values(name, given, expected):
+    value = value_of(name, given)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("crmethod", "mm_astroscrappy"),
+        ("la_niter", 0),
+        ("la_niter", 1.5),
+        ("la_niter", "many"),
+        ("la_satlevel", -1),
+        ("la_satlevel", float("inf")),
+        ("la_satlevel", float("nan")),
+        ("la_sigclip", [5, float("inf")]),
+        ("la_sigclip", [5, 3, 1]),
+        ("la_sigclip", [5]),
+        ("la_sigclip", [5, 0]),
+        ("dc_threshold", 1.1),
+        ("la_psfsize", 10),
+        ("maxplots", -2),
+        ("dilation", -1),
+        ("mm_cr_coincidences", 1),
+        ("mm_hist2d_min_neighbors", 9),
+        ("mm_weight_boundary_extension", 0.5),
+        ("mm_knots_splfit", 1),
+        ("mm_seed", -1),
+        ("mm_threshold", -0.5),
+        ("flux_factor", "automatic"),
+        ("flux_factor", [1, 0, 1]),
+        ("mm_crosscorr_region", 5),
+        ("mm_crosscorr_region", True),
+        ("mm_crosscorr_region", [1, 2, 3]),
+        ("mm_crosscorr_region", [2, 1, 3, 4]),
+        ("mm_crosscorr_region", [1, 2, 4, 3]),
+        ("mm_crosscorr_region", [0, 2, 3, 4]),
+        ("mm_crosscorr_region", [1, "a", 3, 4]),
+        ("mm_crosscorr_region", [1, None, 3, 4]),
+        ("mm_crosscorr_region", [1, 2.5, 3, 4]),
+        ("mm_crosscorr_region", {"a": 1, "b": 2, "c": 3, "d": 4}),
+        ("mm_crosscorr_region", "[1:2, 3]"),
+        ("mm_crosscorr_region", "__import__('os')"),
+        ("regions_to_be_skipped", 5),
+        ("regions_to_be_skipped", [[1, 2, 3, 4], 5]),
+        ("regions_to_be_skipped", [[1, 2, 3, 4], [1, 2]]),
+        ("regions_to_be_skipped", ["[1:2, 3:4]", "[4:3, 1:2]"]),
+        ("pixels_to_be_flagged_as_cr", [[1, 2, 3]]),
+        ("pixels_to_be_flagged_as_cr", [[0, 1]]),
+        ("pixels_to_be_flagged_as_cr", "[1, 2]"),
+        ("pixels_to_be_replaced_by_local_median", [[1, 2, 3]]),
+        ("pixels_to_be_replaced_by_local_median", [[1, 2, 0, 3]]),
+        ("mm_fixed_points_in_boundary", [[1, 2, 0]]),
+        ("mm_fixed_points_in_boundary", [[1]]),
+        ("mm_fixed_points_in_boundary", [[1, float("nan")]]),
+        ("mm_xy_offsets", [[1, 2, 3]]),
+    ],
+)
+def test_refused_values(name, given):
+    (fault,) = faults_of(name, given)
+    accepted = DESCRIBED[name][1].accepted
+    assert fault.startswith(f"{name} must be {accepted}, not ")
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+@pytest.mark.parametrize("given", [True, False])
+def test_booleans_are_not_numbers(name, given):
+    (fault,) = faults_of(name, given)
+    assert fault == f"{name} must be {DESCRIBED[name][1].accepted}, not {str(given).lower()}"
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("given", [0, 1, 1.0, "yes", [True]])
+def test_flags_are_true_or_false(name, given):
+    (fault,) = faults_of(name, given)
+    assert fault.startswith(f"{name} must be true or false, not ")
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("given", [1, "nonsense", ["a"]])
+def test_refused_choices_name_the_accepted_ones(name, given):
+    (fault,) = faults_of(name, given)
+    assert fault.startswith(f"{name} must be one of ")
+    assert str(DESCRIBED[name][1].default) in fault
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+@pytest.mark.parametrize("given", NONES)
+def test_none_in_all_its_spellings(name, given):
+    if name in OPTIONAL:
+        assert value_of(name, given) is None
+    else:
+        (fault,) = faults_of(name, given)
+        assert fault == f"{name} must be {DESCRIBED[name][1].accepted}, not none"
+
+
+# ---------------------------------------------------------------------------------------------
+# Names, and several parameters together
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_misspelt_names_are_told_the_nearest_one(name):
+    middle = len(name) // 2
+    parameters, faults = Parameters.parse({name[:middle] + name[middle + 1 :]: 1})
+    assert parameters is None
+    assert len(faults) == 1
+    assert faults[0].endswith(f"is not a parameter; did you mean {name}?")
+
+
+@pytest.mark.parametrize("name", ["quux", 17, None])
+def test_names_like_nothing(name):
+    _, faults = Parameters.parse({name: 1})
+    assert faults == [f"{name} is not a parameter"]
+
+
+def test_all_faults_in_one_report():
+    faulty = {
+        "crmethdo": "mm_pycosmic",
+        "la_sigclip": -5,
+        "pc_iterations": True,
+        "mm_seed": "random",
+        "mm_boundary_fit": "cubic",
+        "la_psfsize": 4,
+        "dilation": "none",
+    }
+    with pytest.raises(InputError) as caught:
+        Parameters.from_mapping(faulty, where="there")
+    message = str(caught.value)
+    assert message.startswith("there: ")
+    assert "did you mean crmethod?" in message
+    for name in faulty:
+        assert name in message
+    assert message.count(" must be ") == len(faulty) - 1
+    assert "\n" not in message
+
+
+def test_faults_of_values_and_of_what_is_not_there_yet_come_together():
+    _, faults = Parameters.parse({"interactive": True, "la_niter": 0, "mm_xy_offsets": [[0, 0]]})
+    text = "; ".join(faults)
+    assert all(name in text for name in ("interactive", "la_niter", "mm_xy_offsets"))
+
+
+@pytest.mark.parametrize("alias", ["pixels_to_be-flagged_as_cr"])
+def test_aliases(alias):
+    parameters = Parameters.from_mapping({alias: [[3, 4]]})
+    assert parameters.general.pixels_to_be_flagged_as_cr == ((3, 4),)
+    _, faults = Parameters.parse({alias: [[3, 4]], "pixels_to_be_flagged_as_cr": [[3, 4]]})
+    assert len(faults) == 1
+    assert "given twice" in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "adu", "rnoise"),
+    [
+        ({}, None, 3.0),
+        ({"mm_threshold": 20}, 20.0, None),
+        ({"mm_threshold": 0}, 0.0, None),
+        ({"mm_threshold": "none"}, None, 3.0),
+        ({"mm_threshold": 20, "mm_threshold_rnoise": "none"}, 20.0, None),
+        ({"mm_threshold": None, "mm_threshold_rnoise": 4}, None, 4.0),
+        ({"mm_threshold": None, "mm_threshold_rnoise": None}, None, None),
+    ],
+)
+def test_two_thresholds(given, adu, rnoise):
+    mm = Parameters.from_mapping(given).mm
+    assert (mm.mm_threshold, mm.mm_threshold_rnoise) == (adu, rnoise)
+
+
+@pytest.mark.parametrize(
+    ("given", "needles"),
+    [
+        (
+            {"mm_threshold": 20, "mm_threshold_rnoise": 3},
+            ["mm_threshold and mm_threshold_rnoise exclude each other"],
+        ),
+        (
+            {"mm_boundary_fit": "piecewise"},
+            ["piecewise needs mm_fixed_points_in_boundary", "two points"],
+        ),
+        (
+            {"mm_boundary_fit": "piecewise", "mm_fixed_points_in_boundary": [[1, 2], [1, 3]]},
+            ["two points of different x"],
+        ),
+        (
+            {"pixels_to_be_flagged_as_cr": [[1, 2]], "pixels_to_be_ignored_as_cr": [[1, 2]]},
+            ["[[1, 2]]", "pixels_to_be_flagged_as_cr", "pixels_to_be_ignored_as_cr"],
+        ),
+    ],
+)
+def test_parameters_that_contradict_each_other(given, needles):
+    _, faults = Parameters.parse(given)
+    assert len(faults) == 1
+    assert all(needle in faults[0] for needle in needles)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *(("crmethod", name) for name in ("deepcr", "conn", "mm_deepcr", "mm_conn")),
+        ("flux_factor", "auto"),
+        ("flux_factor", 1.0),
+        ("flux_factor", [1, 1, 1]),
+        ("flux_factor_regions", [[1, 2, 3, 4]]),
+        ("interactive", True),
+        ("verify_cr", True),
+        ("maxplots", 5),
+        ("maxplots", -1),
+        ("mm_photon_distribution", "nbinom"),
+        ("mm_xy_offsets", [[0, 0], [1, 1], [2, 2]]),
+        ("mm_crosscorr_region", [1, 2, 3, 4]),
+    ],
+)
+def test_what_is_not_there_yet_says_so_and_what_is_accepted(name, given):
+    with pytest.raises(InputError, match=rf"{name}.* not available .*accepted: \w") as caught:
+        Parameters.from_mapping({name: given})
+    assert str(caught.value).count("not available") == 1
+
+
+@pytest.mark.parametrize("crmethod", ["lacosmic", "pycosmic", "mmcosmic"])
+@pytest.mark.parametrize("prefix", ["", "mm_"])
+def test_what_is_there(crmethod, prefix):
+    name = crmethod if crmethod == "mmcosmic" else prefix + crmethod
+    assert Parameters.from_mapping({"crmethod": name}).general.crmethod == name
+
+
+# ---------------------------------------------------------------------------------------------
+# What is made of the schema
+
+
+def test_flat_names_and_back():
+    given = {
+        "crmethod": "mm_lacosmic",
+        "la_sigclip": [6, 4],
+        "mm_threshold": 12.5,
+        "mm_seed": None,
+        "regions_to_be_skipped": "[1:2, 3:4]",
+        "mm_fixed_points_in_boundary": [[0, 1], [2, 3, 4]],
+    }
+    parameters = Parameters.from_mapping(given)
+    flat = parameters.to_mapping()
+    assert list(flat) == list(DESCRIBED)
+    assert flat["la_sigclip"] == [6.0, 4.0]
+    assert flat["regions_to_be_skipped"] == [[1, 2, 3, 4]]
+    assert Parameters.from_mapping(flat) == parameters
+
+
+@pytest.mark.parametrize(
+    ("crmethod", "active"),
+    [
+        ("lacosmic", ["general", "la"]),
+        ("pycosmic", ["general", "pc"]),
+        ("mmcosmic", ["general", "mm"]),
+        ("mm_lacosmic", ["general", "la", "mm"]),
+        ("mm_pycosmic", ["general", "pc", "mm"]),
+    ],
+)
+def test_history_tells_the_active_blocks(crmethod, active):
+    lines = Parameters.from_mapping({"crmethod": crmethod}).history()
+    told = [line.removeprefix("- ").partition(" = ")[0] for line in lines]
+    assert told == [name for name, (block, _) in DESCRIBED.items() if block in active]
+    assert f'- crmethod = "{crmethod}"' in lines
+
+
+def test_template_is_a_params_file_of_defaults():
+    content = yaml.safe_load(template())
+    requirements = content.pop("requirements")
+    assert list(requirements) == list(DESCRIBED)
+    assert Parameters.from_mapping(requirements) == Parameters()
+    inputs, faults = validate_block(Inputs, content)
+    assert faults == []
+    assert len(inputs.images) == 3
+
+
+@pytest.mark.parametrize("blocks", [*([block] for block in BLOCKS), ["la", "mm"]])
+def test_template_of_some_blocks(blocks):
+    text = template(blocks)
+    requirements = yaml.safe_load(text)["requirements"]
+    assert list(requirements) == [n for n, (block, _) in DESCRIBED.items() if block in blocks]
+    for block in blocks:
+        for parameter in describe_block(BLOCKS[block]):
+            assert parameter.description in text
+            assert parameter.accepted in text
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 1, 1e6, 1e-7, "auto", (5.0, 3.0), ((1, 2), (3, 4)), "1.0", "none: x"]
+)
+def test_values_in_one_line_of_yaml(value):
+    text = yaml_value(value)
+    assert "\n" not in text
+    read = yaml.safe_load(f"key: {text}")["key"]
+    assert read == (yaml.safe_load(yaml.safe_dump(_lists(value))))
+
+
+def _lists(value):
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+# ---------------------------------------------------------------------------------------------
+# The input
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"extnum": 1}, 1),
+        ({"extnum": "SCI"}, "SCI"),
+        ({"extnum": None}, None),
+        ({"gain": "gain.fits"}, "gain.fits"),
+        ({"gain": 2}, 2.0),
+        *(({name: "1.5E0"}, 1.5) for name in ("gain", "rnoise", "bias")),
+        ({"gain": "2"}, 2.0),
+        ({"rnoise": 0}, 0.0),
+        ({"bias": -20.5}, -20.5),
+        ({"bias": "-1.0E2"}, -100.0),
+    ],
+)
+def test_inputs(given, expected):
+    inputs, faults = validate_block(Inputs, INPUTS | given)
+    assert faults == []
+    (name,) = given
+    assert getattr(inputs, name) == expected
+    assert type(getattr(inputs, name)) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("images", ["a.fits", "b.fits"]),
+        ("images", "a.fits"),
+        ("images", ["a.fits", "b.fits", ""]),
+        ("images", ["a.fits", "b.fits", None]),
+        ("images", ["a.fits", "b.fits", 3]),
+        ("extnum", -1),
+        ("extnum", 1.5),
+        *itertools.product(("gain", "rnoise", "bias"), (True, None, [1.0], float("nan"))),
+        *itertools.product(("gain", "rnoise", "bias"), ("nan", "-inf")),
+        ("gain", 0),
+        ("gain", "0.0"),
+        ("gain", -1),
+        ("rnoise", -0.1),
+        ("rnoise", "-1E0"),
+    ],
+)
+def test_refused_inputs(name, given):
+    inputs, faults = validate_block(Inputs, INPUTS | {name: given})
+    assert inputs is None
+    assert len(faults) == 1
+    assert faults[0].startswith(f"{name} must be ")
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_missing_inputs(name):
+    inputs, faults = validate_block(Inputs, {k: v for k, v in INPUTS.items() if k != name})
+    assert inputs is None
+    assert len(faults) == 1
+    assert faults[0].startswith(f"{name} is missing: it must be ")

@@ -1,0 +1,146 @@
+import pytest
+
+from crdetect import InputError, Parameters
+from crdetect.parameters import template
+from crdetect.runfile import read_params
+
+GOOD = """\
+images: [a.fits, b.fits, c.fits]
+extnum: SCI
+gain: 1.25
+rnoise: rnoise.fits
+requirements:
+  crmethod: mm_lacosmic
+  la_sigclip: [6.0, 4.0]
+  pc_replace_error: 1.0E6
+  pixels_to_be-flagged_as_cr: [[2, 3]]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "params.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def complaint(path, *overrides):
+    with pytest.raises(InputError) as caught:
+        read_params(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_good_file(write):
+    path = write(GOOD)
+    runfile = read_params(path)
+    assert runfile.folder == path.parent
+    assert runfile.inputs.images == ("a.fits", "b.fits", "c.fits")
+    assert (runfile.inputs.extnum, runfile.inputs.gain) == ("SCI", 1.25)
+    assert (runfile.inputs.rnoise, runfile.inputs.bias) == ("rnoise.fits", 0.0)
+    assert runfile.parameters.la.la_sigclip == (6.0, 4.0)
+    assert runfile.parameters.pc.pc_replace_error == 1.0e6
+    assert runfile.parameters.general.pixels_to_be_flagged_as_cr == ((2, 3),)
+
+
+def test_template_is_a_good_file(write):
+    runfile = read_params(write(template()))
+    assert runfile.parameters == Parameters()
+    assert runfile.inputs.images == tuple(f"exposure_{i}.fits" for i in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "requirements", ["", "requirements:", "requirements: none", "requirements: {}"]
+)
+def test_defaults_without_requirements(write, requirements):
+    text = GOOD.partition("requirements")[0] + requirements
+    assert read_params(write(text)).parameters == Parameters()
+
+
+@pytest.mark.parametrize(
+    ("override", "block", "name", "expected"),
+    [
+        ("la_sigclip=7", "la", "la_sigclip", 7.0),
+        ("la_sigclip=[7, 5]", "la", "la_sigclip", (7.0, 5.0)),
+        ("mm_seed=none", "mm", "mm_seed", None),
+        ("mm_seed=", "mm", "mm_seed", None),
+        ("use_auxmedian=true", "general", "use_auxmedian", True),
+        (" dilation = 2 ", "general", "dilation", 2),
+        ('regions_to_be_skipped="[1:2, 3:4]"', "general", "regions_to_be_skipped", ((1, 2, 3, 4),)),
+        ("pixels_to_be_flagged_as_cr=[4,5]", "general", "pixels_to_be_flagged_as_cr", ((4, 5),)),
+        ("pixels_to_be-flagged_as_cr=[4,5]", "general", "pixels_to_be_flagged_as_cr", ((4, 5),)),
+    ],
+)
+def test_overrides_take_the_place_of_the_file(write, override, block, name, expected):
+    parameters = read_params(write(GOOD), [override]).parameters
+    assert getattr(getattr(parameters, block), name) == expected
+
+
+def test_overrides_of_the_input(write):
+    overrides = ["gain=3", "extnum=1", "images=[x.fits, y.fits, z.fits, w.fits]", "gain=4"]
+    inputs = read_params(write(GOOD), overrides).inputs
+    assert (inputs.gain, inputs.extnum, len(inputs.images)) == (4.0, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "needle"),
+    [
+        ("la_sigclip", "must be key=value"),
+        ("=5", "must be key=value"),
+        ("la_sigclip=[5", "not valid YAML"),
+        ("la_sigclp=5", "did you mean la_sigclip?"),
+        ("la_sigclip=-5", "la_sigclip must be"),
+    ],
+)
+def test_bad_overrides(write, override, needle):
+    assert needle in complaint(write(GOOD), override)
+
+
+@pytest.mark.parametrize(
+    ("text", "needles"),
+    [
+        ("", ["is empty", "crdetect template"]),
+        ("# nothing\n", ["is empty"]),
+        ("[a, b]", ["holds a list"]),
+        ("just text", ["holds a str"]),
+        ("images: [a\ngain: 1\n", ["not valid YAML", "line 2"]),
+        ("a: 1\nb: 2\n\ta: 3\n", ["not valid YAML", "line 3"]),
+        ("gain: 1\nrnoise: 2\ngain: 3\n", ["not valid YAML", "gain stands twice", "line 3"]),
+        (GOOD + "  crmethod: lacosmic\n", ["crmethod stands twice", "line 10"]),
+        ("gain: {{ gain }}\n", ["not valid YAML", "line 1"]),
+        ("? [1, 2]\n: 3\n", ["not valid YAML", "line 1"]),
+        ("gain: !!python/object/apply:os.getcwd []\n", ["not valid YAML"]),
+        ("a: 1\n---\nb: 2\n", ["not valid YAML"]),
+        ("a: \x01", ["not valid YAML"]),
+        (b"gain: \xff\xfe1\n", ["not text"]),
+        (GOOD.partition("requirements")[0] + "requirements: [1, 2]\n", ["requirements must be"]),
+        (GOOD.partition("requirements")[0] + "requirements: crmethod\n", ["requirements must be"]),
+        (GOOD.replace("gain: 1.25\n", ""), ["gain is missing"]),
+        (GOOD + "crmethod: lacosmic\n", ["crmethod belongs under requirements"]),
+        (GOOD + "gian: 3\n", ["gian is not a parameter; did you mean gain?"]),
+        (GOOD + "  gain: 3\n", ["gain is not a parameter"]),
+    ],
+)
+def test_bad_files(write, text, needles):
+    message = complaint(write(text))
+    assert "params.yaml" in message
+    assert all(needle in message for needle in needles), message
+
+
+def test_all_faults_of_both_parts_together(write):
+    text = GOOD.replace("1.25", "0").replace("[6.0, 4.0]", "[6.0]") + "  crmethdo: x\nbais: 3\n"
+    message = complaint(write(text))
+    for needle in ("gain must be", "did you mean bias", "la_sigclip must be", "did you mean crme"):
+        assert needle in message
+
+
+def test_file_that_is_not_there(tmp_path):
+    assert "nowhere.yaml" in complaint(tmp_path / "nowhere.yaml")
+
+
+def test_folder_in_place_of_a_file(tmp_path):
+    assert str(tmp_path) in complaint(tmp_path)

@@ -94,7 +94,7 @@ def boundary_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
     pixels = np.rint(diagram.counts * diagram.nsets)
     filled = np.flatnonzero(pixels.any(axis=0))
     top = len(pixels) - 1 - np.argmax(pixels[::-1, filled] > 0, axis=0)
-    # below the centre of the top bin are all pixels but those of the top bin
+    # the pixels of a bin count from its centre on: a step lower, those of the top bin are above
     y = step * (top + 0.5 - 1 / pixels[top, filled])
     y[pixels[:, filled].sum(axis=0) < 2] = 0.0
     return 0.5 * (x_edges[filled] + x_edges[filled + 1]), np.maximum(y, 0.0)

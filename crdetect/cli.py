@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,12 +31,14 @@ _err = Console(stderr=True, highlight=False)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 bad input."""
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         options = _parser().parse_args(arguments)
         _set_up_logging(options)
         options.function(options)
     except InputError as error:
         return _complain(str(error), BAD_INPUT)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # and SIGTERM: nothing is left behind
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:
         _logger.debug("traceback", exc_info=True)
@@ -53,12 +57,18 @@ def _complain(message: str, code: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from crdetect.exposures import input_files
     from crdetect.products import COMBINED_PATTERNS, PATTERNS, whole_or_nothing
     from crdetect.runfile import read_params
 
     runfile = read_params(options.params, options.set)
     stale = COMBINED_PATTERNS if options.crmasks else PATTERNS
-    with whole_or_nothing(options.output_dir, stale) as folder, _progress() as progress:
+    inputs = input_files(runfile.inputs, runfile.folder)
+    inputs += [options.crmasks] if options.crmasks else []
+    with (
+        whole_or_nothing(options.output_dir, stale, inputs) as folder,
+        _progress() as progress,
+    ):
         if options.crmasks:
             summary = _apply(runfile, options.crmasks, folder, progress)
         else:
@@ -103,9 +113,9 @@ def _apply(runfile, crmasks: Path, folder: Path, progress) -> list:
     exposures = read_exposures(runfile.inputs, runfile.folder)
     stored = read_masks_file(crmasks)
     progress("combining")
-    combined = apply_masks(
-        stored, exposures.stack, exposures.noise, runfile.parameters.general.use_auxmedian
-    )
+    given = "use_auxmedian" in runfile.given
+    chosen = (runfile.parameters if given else stored.parameters).general.use_auxmedian
+    combined = apply_masks(stored, exposures.stack, exposures.noise, chosen)
     history = [*_history(runfile.inputs), f"masks UUID: {stored.uuid}"]
     write_combined(combined, exposures.headers[0], history, folder)
     return [f"combined with the masks {stored.uuid}"]
@@ -135,7 +145,12 @@ def _template(options: argparse.Namespace) -> None:
 
 def _simulate(options: argparse.Namespace) -> None:
     from crdetect.products import whole_or_nothing
-    from crdetect.simulate import SIMULATED_PATTERNS, simulate_exposures, write_simulation
+    from crdetect.simulate import (
+        SIMULATED_PATTERNS,
+        check_simulated_folder,
+        simulate_exposures,
+        write_simulation,
+    )
 
     simulation = simulate_exposures(
         tuple(options.shape),
@@ -147,6 +162,7 @@ def _simulate(options: argparse.Namespace) -> None:
         options.double_hits,
         options.seed,
     )
+    check_simulated_folder(options.directory)
     with whole_or_nothing(options.directory, SIMULATED_PATTERNS) as folder:
         files = write_simulation(simulation, folder)
         names = ", ".join(str(file.relative_to(folder)) for file in files)
@@ -257,9 +273,15 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         help="where products go (default: the current folder)",
     )
     command.add_argument(
-        "--crmasks", type=Path, metavar="FILE", help="combine with these masks, detect nothing"
+        "--crmasks",
+        type=Path,
+        metavar="FILE",
+        help="combine with these masks, detect nothing: of the requirements only use_auxmedian "
+        "counts, the rest is as the masks were made",
     )
-    command.add_argument("--workers", type=_positive, metavar="N", help="threads")
+    command.add_argument(
+        "--workers", type=_positive, metavar="N", help="threads for detectors and simulation"
+    )
     command.add_argument("--no-plots", action="store_true", help="draw no figures")
     command.add_argument(
         "--log-level",

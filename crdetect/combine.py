@@ -109,11 +109,11 @@ def combine(
 
 def check_masks(stack: Stack, masks: Masks) -> None:
     """Raise InputError unless the masks have the stack's number of exposures and shape."""
-    expected = (len(stack), *stack.shape)
-    if masks.crmasks.shape != expected:
+    if masks.crmasks.shape != stack.exposures.shape:
+        n, *shape = masks.crmasks.shape
         raise InputError(
-            f"the masks are for {masks.crmasks.shape[0]} exposures of shape "
-            f"{masks.crmasks.shape[1:]}, the exposures are {expected[0]} of shape {expected[1:]}"
+            f"the masks are for {n} exposures of shape {tuple(shape)}, "
+            f"the exposures are {len(stack)} of shape {stack.shape}"
         )
 
 
@@ -201,4 +201,5 @@ class Combiner:
             same = (width_x // 2 == half_x) & (width_y // 2 == half_y)
             rows, columns = y[same] - 1, x[same] - 1
             value[rows, columns] = median_around(image.value, rows, columns, half_y, half_x)
-        return image.replaced(chosen, self.interpolated(value))
+        # where the box holds nothing else, the pixel stays
+        return image.replaced(chosen & ~np.isnan(value), self.interpolated(value))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -72,6 +73,21 @@ def read_exposures(inputs: Inputs, folder: Path) -> Exposures:
     )
 
 
+def input_files(inputs: Inputs, folder: Path) -> list[Path]:
+    """Find all the files of a params file: exposures and maps.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
+    """
+    files = [find_file(name, folder, "images") for name in inputs.images]
+    for what in ("gain", "rnoise", "bias"):
+        value = getattr(inputs, what)
+        files += [find_file(value, folder, what)] if isinstance(value, str) else []
+    return files
+
+
 def make_exposures(
     images: Sequence[np.ndarray],
     headers: Sequence[fits.Header],
@@ -109,8 +125,9 @@ def make_exposures(
 def find_file(name: str, folder: Path, what: str) -> Path:
     """Find a file named in a params file: in that file's folder, else in the current one."""
     for candidate in dict.fromkeys([folder / name, Path(name)]):
-        if candidate.is_file():
-            return candidate
+        with suppress(OSError):  # of a name that no file can have
+            if candidate.is_file():
+                return candidate
     raise InputError(f"{what}: no file {name} (looked in {folder.resolve()} and {Path.cwd()})")
 
 
@@ -135,18 +152,35 @@ def read_image(path: Path, extnum: int | str | None) -> tuple[np.ndarray, fits.H
 
 @contextmanager
 def open_fits(path: Path) -> Iterator[fits.HDUList]:
-    """Open a FITS file in memory; whatever goes wrong while it is read is an `InputError`."""
+    """Open a FITS file in memory; one that cannot be read is an `InputError`.
+
+    Data are read later: use `data_of`.
+    """
+    with ExitStack() as closing:
+        with _readable(path.name):
+            # a file opened here is closed whatever astropy stumbles over
+            file = closing.enter_context(path.open("rb"))
+            hdul = closing.enter_context(fits.open(file, memmap=False))
+            len(hdul)  # finds all extensions
+        yield hdul
+
+
+def data_of(hdu: Any, name: str) -> np.ndarray | None:
+    """Read the data of an extension; if they are damaged, raise an `InputError` with the name."""
+    with _readable(name):
+        return hdu.data
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into an `InputError`: reading only, nothing else."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
-            # a file opened here is closed whatever astropy stumbles over
-            with path.open("rb") as file, fits.open(file, memmap=False) as hdul:
-                yield hdul
-    except InputError:
-        raise
+            yield
     except Exception as error:  # a damaged file leads astropy and zlib to any of them
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"{path.name} cannot be read as FITS: {text.splitlines()[0]}") from error
+        raise InputError(f"{name} cannot be read as FITS: {text.splitlines()[0]}") from error
 
 
 def image_of(
@@ -161,19 +195,19 @@ def image_of(
         raise InputError(
             f"{name} has no extension {extnum}; extensions with an image: {listing}"
         ) from None
-    if not hdu.is_image or hdu.data is None:
+    data = data_of(hdu, name) if hdu.is_image else None
+    if data is None:
         raise InputError(
             f"{name}: extension {extnum or 0} holds no image; extensions with an image: {listing}"
         )
-    if hdu.data.ndim != 2:
+    if data.ndim != 2:
         raise InputError(
-            f"{name}: the image has {hdu.data.ndim} dimensions, 2 are needed "
-            f"(its shape is {hdu.data.shape})"
+            f"{name}: the image has {data.ndim} dimensions, 2 are needed (shape {data.shape})"
         )
     header = _plain_header(hdul[0].header)
     if hdu is not hdul[0]:
         header.update(_plain_header(hdu.header))
-    return hdu.data, header
+    return data, header
 
 
 def _plain_header(header: fits.Header) -> fits.Header:

@@ -48,6 +48,7 @@ def features_touching(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 def dilate(mask: np.ndarray, times: int) -> np.ndarray:
     """Dilate a mask by its 8 neighbours, so many times."""
+    times = min(times, max(mask.shape))
     if times == 0:
         return mask
     return cv2.dilate(as_uint8(mask), np.ones((3, 3), np.uint8), iterations=times).view(bool)

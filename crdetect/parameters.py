@@ -54,6 +54,11 @@ def _flag(value: Any) -> Any:
     raise ValueError("neither true nor false")
 
 
+def _digits(value: Any) -> Any:
+    """Read a number in quotation marks."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
 def _nested(value: Any) -> Any:
     """One item is accepted where a list of items is expected."""
     if isinstance(value, str):
@@ -101,9 +106,13 @@ Probability = Annotated[
 Flag = Annotated[bool, BeforeValidator(_flag), Accepts("true or false")]
 
 
-def _integer(minimum: int) -> Any:
+def _integer(minimum: int, maximum: int = 2**31 - 1) -> Any:
+    text = f"≥ {minimum}" if maximum == 2**31 - 1 else f"from {minimum} to {maximum}"
     return Annotated[
-        int, BeforeValidator(_number), Field(ge=minimum), Accepts(f"an integer ≥ {minimum}")
+        int,
+        BeforeValidator(_number),
+        Field(ge=minimum, le=maximum),
+        Accepts(f"an integer {text}"),
     ]
 
 
@@ -111,6 +120,9 @@ Count = _integer(0)
 AtLeastOne = _integer(1)
 AtLeastTwo = _integer(2)
 Coordinate = _integer(1)
+Size = _integer(1, 301)
+Growth = _integer(0, 1000)
+Rounds = _integer(1, 1000)
 Seed = Annotated[int, BeforeValidator(_number), Field(ge=0), Accepts("an integer ≥ 0, or none")]
 
 PairOfPositive = Annotated[
@@ -137,14 +149,14 @@ Pixels = Annotated[
     Accepts("a list of FITS pixels [x, y]"),
 ]
 PixelsAndWidths = Annotated[
-    tuple[tuple[Coordinate, Coordinate, AtLeastOne, AtLeastOne], ...],
+    tuple[tuple[Coordinate, Coordinate, Size, Size], ...],
     BeforeValidator(_nested),
     Accepts("a list of [x, y, width in x, width in y] in FITS pixels"),
 ]
 FixedPoints = Annotated[
-    tuple[tuple[Number, Number] | tuple[Number, Number, Positive], ...],
+    tuple[tuple[Number, NonNegative] | tuple[Number, NonNegative, Positive], ...],
     BeforeValidator(_nested),
-    Accepts("a list of points [x, y] or [x, y, weight] of the diagram"),
+    Accepts("a list of points [x, y] or [x, y, weight] of the diagram, y ≥ 0"),
 ]
 Offsets = Annotated[
     tuple[tuple[Number, Number], ...],
@@ -218,9 +230,9 @@ class Inputs(Block):
         Field(min_length=3),
         Accepts("a list of three or more FITS files"),
     ] = Field(description="equivalent exposures, in order")
-    extnum: Annotated[Count | str | None, Accepts("an extension's number or name")] = _field(
-        None, "extension that holds the image; none: the first one with an image"
-    )
+    extnum: Annotated[
+        Count | str | None, BeforeValidator(_digits), Accepts("an extension's number or name")
+    ] = _field(None, "extension that holds the image; none: the first one with an image")
     gain: PositiveOrFile = Field(description="gain", json_schema_extra={"unit": "e/ADU"})
     rnoise: NumberOrFile = Field(description="read noise", json_schema_extra={"unit": "ADU"})
     bias: AnyOrFile = _field(0.0, "bias level, removed once, on reading", "ADU")
@@ -246,14 +258,16 @@ class General(Block):
     apply_flux_factor_to: Literal["original", "simulated"] = _field(
         "simulated", "what the flux factors are applied to"
     )
-    dilation: Count = _field(0, "dilation of all masks but MEANCR, after detection", "pixel")
+    dilation: Growth = _field(0, "dilation of all masks but MEANCR, after detection", "pixel")
     regions_to_be_skipped: Regions | None = _field(None, "regions where nothing is flagged")
     pixels_to_be_flagged_as_cr: Pixels | None = _field(
         None, "pixels flagged in MEDIANCR, MEANCRT and each CRMASK, whatever is detected"
     )
     pixels_to_be_ignored_as_cr: Pixels | None = _field(None, "pixels never flagged")
     pixels_to_be_replaced_by_local_median: PixelsAndWidths | None = _field(
-        None, "pixels of the combined images replaced by the median of a box around them"
+        None,
+        "pixels replaced, in the combinations with masks, by the median of the others in a box "
+        "around them; an even width counts as the next odd one",
     )
     verify_cr: Flag = _field(False, "ask a person about each feature")
     semiwindow: AtLeastOne = _field(15, "half width of the image around a feature", "pixel")
@@ -298,7 +312,7 @@ class LACosmic(Block):
     la_sigfrac: PairOfPositive = _field((0.3, 0.3), "limit for neighbours, fraction of la_sigclip")
     la_objlim: PairOfPositive = _field((5.0, 5.0), "contrast of CR and object")
     la_satlevel: Positive = _field(65535.0, "saturation level, above the bias", "ADU")
-    la_niter: AtLeastOne = _field(4, "iterations")
+    la_niter: Rounds = _field(4, "iterations")
     la_sepmed: Flag = _field(True, "separable median filter")
     la_cleantype: Literal["median", "medmask", "meanmask", "idw"] = _field(
         "meanmask", "how flagged pixels are replaced"
@@ -309,12 +323,12 @@ class LACosmic(Block):
     )
     la_psffwhm_x: Positive = _field(2.5, "FWHM of the PSF in x", "pixel")
     la_psffwhm_y: Positive = _field(2.5, "FWHM of the PSF in y", "pixel")
-    la_psfsize: Annotated[AtLeastOne, Accepts("an odd integer ≥ 1")] = _field(
+    la_psfsize: Annotated[Size, Accepts("an odd integer from 1 to 301")] = _field(
         11, "size of the PSF kernel", "pixel"
     )
     la_psfbeta: Positive = _field(4.765, "beta of the Moffat PSF")
     la_verbose: Flag = _field(True, "log what the detector does")
-    la_padwidth: Count = _field(10, "padding by reflection before detection", "pixel")
+    la_padwidth: Growth = _field(10, "padding by reflection before detection", "pixel")
 
     @field_validator("la_psfsize")
     @classmethod
@@ -331,15 +345,15 @@ class PyCosmic(Block):
 
     pc_sigma_det: PairOfPositive = _field((5.0, 3.0), "detection limit", "sigma")
     pc_rlim: PairOfPositive = _field((1.2, 1.2), "limit of the ratio to the smoothed image")
-    pc_iterations: AtLeastOne = _field(5, "rounds of detection")
+    pc_iterations: Rounds = _field(5, "rounds of detection")
     pc_fwhm_gauss_x: Positive = _field(2.5, "FWHM of the smoothing in x", "pixel")
     pc_fwhm_gauss_y: Positive = _field(2.5, "FWHM of the smoothing in y", "pixel")
-    pc_replace_box_x: AtLeastOne = _field(5, "box of the replacing median in x", "pixel")
-    pc_replace_box_y: AtLeastOne = _field(5, "box of the replacing median in y", "pixel")
+    pc_replace_box_x: Size = _field(5, "box of the replacing median in x", "pixel")
+    pc_replace_box_y: Size = _field(5, "box of the replacing median in y", "pixel")
     pc_replace_error: Positive = _field(
         1.0e6, "accepted for compatibility, without effect: no error image is made"
     )
-    pc_increase_radius: Count = _field(0, "growth of the mask: a square of 2 r + 1", "pixel")
+    pc_increase_radius: Growth = _field(0, "growth of the mask: a square of 2 r + 1", "pixel")
     pc_verbose: Flag = _field(True, "log what the detector does")
 
 
@@ -382,18 +396,20 @@ class MM(Block):
         int, BeforeValidator(_number), Field(ge=0, le=8), Accepts("an integer from 0 to 8")
     ] = _field(0, "bins with fewer non-empty neighbours are emptied")
     mm_ydiag_max: NonNegative = _field(0.0, "top of the diagram (0: automatic)", "ADU")
-    mm_dilation: Count = _field(1, "dilation of what the diagram flags", "pixel")
+    mm_dilation: Growth = _field(1, "dilation of what the diagram flags", "pixel")
     mm_xy_offsets: Offsets | None = _field(None, "offsets of the exposures", "pixel")
     mm_crosscorr_region: Region | None = _field(None, "region where offsets are measured")
     mm_boundary_fit: Literal["spline", "piecewise"] = _field("spline", "boundary")
-    mm_knots_splfit: AtLeastTwo = _field(5, "knots of the spline, the outermost included")
+    mm_knots_splfit: _integer(2, 100) = _field(5, "knots of the spline, the outermost included")
     mm_fixed_points_in_boundary: FixedPoints | None = _field(
         None, "points of the boundary: joined to the spline, or the corners of the piecewise one"
     )
-    mm_nsimulations: AtLeastOne = _field(10, "simulated sets of exposures")
-    mm_niter_boundary_extension: Count = _field(5, "refits that raise the boundary")
+    mm_nsimulations: Rounds = _field(
+        10, "simulated sets of exposures; the more, the higher the boundary"
+    )
+    mm_niter_boundary_extension: _integer(0, 100) = _field(5, "refits that raise the boundary")
     mm_weight_boundary_extension: Annotated[
-        float, BeforeValidator(_number), Field(ge=1), Accepts("a number ≥ 1")
+        float, BeforeValidator(_number), Field(ge=1, le=1000), Accepts("a number from 1 to 1000")
     ] = _field(2.0, "weight of the points above the last fit, to the power of the round")
     mm_threshold: NonNegative | None = _field(
         None, "least distance to the minimum; excludes mm_threshold_rnoise", "ADU"
@@ -419,10 +435,12 @@ class MM(Block):
                 "mm_threshold and mm_threshold_rnoise exclude each other: set one of them to none"
             )
         points = self.mm_fixed_points_in_boundary or ()
-        if self.mm_boundary_fit == "piecewise" and len({point[0] for point in points}) < 2:
+        if len({point[0] for point in points}) < len(points):
+            raise ValueError("mm_fixed_points_in_boundary has two points of the same x")
+        if self.mm_boundary_fit == "piecewise" and len(points) < 2:
             raise ValueError(
                 "mm_boundary_fit: piecewise needs mm_fixed_points_in_boundary with at least "
-                "two points of different x"
+                "two points"
             )
         return self
 

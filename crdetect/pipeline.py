@@ -13,6 +13,7 @@ import numpy as np
 from crdetect.combine import Combination, Combiner, combine
 from crdetect.detectors import make_detector
 from crdetect.detectors.fill import masked_median
+from crdetect.errors import InputError
 from crdetect.masks import (
     Features,
     Hits,
@@ -35,6 +36,8 @@ _logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
+_LEAST_SIZE_PX = 5  # the filters of the detectors; astroscrappy crashes below
+
 
 @dataclass(frozen=True)
 class MedianMinimum:
@@ -46,11 +49,14 @@ class MedianMinimum:
         Boundary and thresholds that flagged the pixels.
     simulated, real : Diagram
         Clean pixels as simulated, and the pixels of the exposures.
+    seed : int
+        Seed of the simulation.
     """
 
     criterion: Criterion
     simulated: Diagram
     real: Diagram
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def detect(
     auxclean = _fill_what_aux_missed(aux.auxclean, mediancr, median_hits.aux)
     progress("cleaning the combined mean")
     meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean)
-    masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr))
+    masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable)
     return Detection(parameters, statistics, masks, median_hits.codes(mediancr), auxclean, diagram)
 
 
@@ -167,9 +173,14 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
     Raises
     ------
     InputError
-        If a map has another shape, a region or pixel lies outside the image, or
-        ``mm_cr_coincidences`` is too large.
+        If the exposures are tiny, a map has another shape, a region or pixel lies outside the
+        image, or ``mm_cr_coincidences`` is too large.
     """
+    if parameters.general.detector and min(stack.shape) < _LEAST_SIZE_PX:
+        raise InputError(
+            f"exposures of {stack.shape[0]} × {stack.shape[1]} pixels are too small for "
+            f"{parameters.general.detector}: at least {_LEAST_SIZE_PX} × {_LEAST_SIZE_PX}"
+        )
     noise.check_shape(stack.shape)
     stack.check_coincidences(parameters.mm.mm_cr_coincidences)
     general, shape = parameters.general, stack.shape
@@ -242,6 +253,8 @@ def _make_diagram(
     scene = make_scene(stack, signals, noise, statistics.coincidences, hit)
     clean = statistics.detectable & ~hit
     x = statistics.min2d[clean]
+    if mm.mm_seed is None:  # a new one, that the products tell
+        mm = mm.model_copy(update={"mm_seed": np.random.SeedSequence().entropy})
     simulated = simulate(scene, (float(x.min()), float(x.max())), mm, workers)
     boundary = fit_boundary(simulated, mm)
     seen = statistics.detectable
@@ -252,7 +265,7 @@ def _make_diagram(
         ),
         1,
     )
-    return MedianMinimum(Criterion.make(boundary, noise, mm), simulated, real)
+    return MedianMinimum(Criterion.make(boundary, noise, mm), simulated, real, mm.mm_seed)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import csv
 import datetime as dt
 import io
 import json
+import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,16 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from crdetect.combine import COMBINATIONS, Combination, check_masks, combine
+from crdetect.combine import COMBINATIONS, Combination, LocalMedian, check_masks, combine
 from crdetect.errors import InputError
-from crdetect.exposures import open_fits
+from crdetect.exposures import data_of, open_fits
 from crdetect.masks import CLASSES, Features, Masks, as_uint8
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection
 from crdetect.stack import Stack
+
+_logger = logging.getLogger(__name__)
 
 CSV_COLUMNS = ("CR_number", "X_pixel", "Y_pixel", "Mask_value")
 REPLACED_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
@@ -71,7 +74,7 @@ class StoredMasks:
     masks: Masks
     auxclean: np.ndarray | None
     parameters: Parameters
-    local_medians: tuple[tuple[int, int, int, int], ...]
+    local_medians: tuple[LocalMedian, ...]
     uuid: str
 
 
@@ -99,7 +102,10 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
     """
     masks, general = detection.masks, detection.parameters.general
     hdul = fits.HDUList([_primary(header, len(masks.crmasks))])
-    for line in (*history, *detection.parameters.history()):
+    seed = (
+        [] if detection.diagram is None else [f"- seed of the simulation: {detection.diagram.seed}"]
+    )
+    for line in (*history, *detection.parameters.history(), *seed):
         hdul[0].header.add_history(printable(line))
     named = {"MEDIANCR": masks.mediancr, "MEANCRT": masks.meancrt}
     named |= {f"CRMASK{i}": mask for i, mask in enumerate(masks.crmasks, start=1)}
@@ -156,16 +162,28 @@ def printable(line: str) -> str:
     return line.replace("–", "-").encode("ascii", "backslashreplace").decode()
 
 
-def read_parameters(hdul: fits.HDUList) -> Parameters:
-    """Read the parameters of a ``crmasks.fits`` from its table PARAMS."""
+def read_parameters(hdul: fits.HDUList, name: str = "crmasks") -> Parameters:
+    """Read the parameters of a ``crmasks.fits`` from its table PARAMS.
+
+    The defaults, where the file has no such table (the peer's have none).
+
+    Raises
+    ------
+    InputError
+        If the table is damaged.
+    """
     if "PARAMS" not in hdul:
+        _logger.warning("%s has no table PARAMS: mm_cr_coincidences = 2 is assumed", name)
         return Parameters()
-    table = hdul["PARAMS"].data
-    values = {
-        str(name): json.loads(str(text))
-        for name, text in zip(table["NAME"], table["VALUE"], strict=True)
-    }
-    return Parameters.from_mapping(values, where="table PARAMS")
+    table = data_of(hdul["PARAMS"], name)
+    try:
+        values = {
+            str(key): json.loads(str(text))
+            for key, text in zip(table["NAME"], table["VALUE"], strict=True)
+        }
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{name}: table PARAMS is damaged") from error
+    return Parameters.from_mapping(values, where=f"{name}, table PARAMS")
 
 
 def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
@@ -181,7 +199,7 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
     Raises
     ------
     InputError
-        If an extension is missing.
+        If an extension is missing, has another shape or values that make no sense.
     """
     extensions = {hdu.name for hdu in hdul}
     n = 0
@@ -191,22 +209,48 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
     if missing or n == 0:
         lacking = sorted(missing) or ["CRMASK1"]
         raise InputError(f"{name} is not a crmasks file: no extension {', '.join(lacking)}")
-    as_mask = {key: hdul[key].data != 0 for key in ("MEDIANCR", "MEANCRT", "MEANCR")}
-    masks = Masks(
-        as_mask["MEDIANCR"],
-        as_mask["MEANCRT"],
-        np.stack([hdul[f"CRMASK{i}"].data != 0 for i in range(1, n + 1)]),
-        as_mask["MEANCR"],
+    _check_flux_factors(hdul[0].header, n, name)
+    wanted = ["MEDIANCR", "MEANCRT", "MEANCR", *(f"CRMASK{i}" for i in range(1, n + 1))]
+    wanted += ["AUXCLEAN"] if "AUXCLEAN" in extensions else []
+    planes = {key: _plane(hdul, key, name) for key in wanted}
+    shapes = {plane.shape for plane in planes.values()}
+    if len(shapes) > 1:
+        raise InputError(f"{name}: its images have different shapes: {sorted(shapes)}")
+    auxclean = planes.pop("AUXCLEAN", None)
+    mediancr, meancrt, meancr, *crmasks = (plane != 0 for plane in planes.values())
+    return StoredMasks(
+        Masks(mediancr, meancrt, np.stack(crmasks), meancr),
+        None if auxclean is None else auxclean.astype(np.float32),
+        read_parameters(hdul, name),
+        _read_replaced(hdul, name) if "RPMEDIAN" in extensions else (),
+        str(hdul[0].header.get("UUID", "unknown")),
     )
-    local_medians = ()
-    if "RPMEDIAN" in extensions:
-        table = hdul["RPMEDIAN"].data
-        local_medians = tuple(
-            tuple(int(row[column]) for column in REPLACED_COLUMNS) for row in table
+
+
+def _check_flux_factors(header: fits.Header, n: int, name: str) -> None:
+    factors = [header.get(f"FLUXF{i}", 1.0) for i in range(1, n + 1)]
+    if any(factor != 1 for factor in factors):
+        raise InputError(
+            f"{name} has flux factors {factors}: in this version all must be 1 to combine with it"
         )
-    auxclean = hdul["AUXCLEAN"].data.astype(np.float32) if "AUXCLEAN" in extensions else None
-    identifier = str(hdul[0].header.get("UUID", "unknown"))
-    return StoredMasks(masks, auxclean, read_parameters(hdul), local_medians, identifier)
+
+
+def _plane(hdul: fits.HDUList, key: str, name: str) -> np.ndarray:
+    data = data_of(hdul[key], name) if hdul[key].is_image else None
+    if data is None or data.ndim != 2:
+        raise InputError(f"{name}: extension {key} holds no 2-D image")
+    return data
+
+
+def _read_replaced(hdul: fits.HDUList, name: str) -> tuple[LocalMedian, ...]:
+    table = data_of(hdul["RPMEDIAN"], name)
+    key = "pixels_to_be_replaced_by_local_median"
+    try:
+        rows = [[int(row[column]) for column in REPLACED_COLUMNS] for row in table]
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{name}: RPMEDIAN is not a table of pixels and widths") from error
+    read = Parameters.from_mapping({key: rows}, where=f"{name}, table RPMEDIAN")
+    return getattr(read.general, key) or ()
 
 
 def read_masks_file(path: Path) -> StoredMasks:
@@ -291,8 +335,18 @@ def write_combined(
         combined_hdul(combination, header, history).writeto(folder / f"combined_{name}.fits")
 
 
+def _check_in_the_way(output: Path, stale: Sequence[str], inputs: Iterable[Path]) -> None:
+    kept = {path.resolve() for path in inputs}
+    for in_the_way in (path for pattern in stale for path in output.glob(pattern)):
+        what = "a folder" if in_the_way.is_dir() else "an input of this run"
+        if in_the_way.is_dir() or in_the_way.resolve() in kept:
+            raise InputError(f"cannot write in {output}: {in_the_way.name} there is {what}")
+
+
 @contextmanager
-def whole_or_nothing(output: Path, stale: Sequence[str] = PATTERNS) -> Iterator[Path]:
+def whole_or_nothing(
+    output: Path, stale: Sequence[str] = PATTERNS, inputs: Iterable[Path] = ()
+) -> Iterator[Path]:
     """Give a folder to write products in; they appear in ``output`` together, at the end.
 
     If anything fails, the output folder is as it was.
@@ -303,15 +357,16 @@ def whole_or_nothing(output: Path, stale: Sequence[str] = PATTERNS) -> Iterator[
         Where the products go; made where it is missing.
     stale : sequence of str
         Patterns of the files of an earlier run that go when the new ones come.
+    inputs : iterable of Path
+        Files that must stay.
 
     Raises
     ------
     InputError
-        If the output folder cannot be made or written to, or a folder has a product's name.
+        If the output folder cannot be made or written to, or an input or a folder has a product's
+        name.
     """
-    for in_the_way in (path for pattern in stale for path in output.glob(pattern)):
-        if in_the_way.is_dir():
-            raise InputError(f"cannot write in {output}: {in_the_way.name} there is a folder")
+    _check_in_the_way(output, stale, inputs)
     made = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:
         output.mkdir(parents=True, exist_ok=True)

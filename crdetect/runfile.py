@@ -25,11 +25,14 @@ class RunFile:
         What to do with it.
     folder : Path
         Where relative paths start from.
+    given : frozenset of str
+        Names of the requirements that the file or an override sets.
     """
 
     inputs: Inputs
     parameters: Parameters
     folder: Path
+    given: frozenset[str] = frozenset()
 
 
 def read_params(path: Path, overrides: Iterable[str] = ()) -> RunFile:
@@ -66,7 +69,7 @@ def read_params(path: Path, overrides: Iterable[str] = ()) -> RunFile:
     parameters, more = Parameters.parse(requirements)
     if faults or more:
         raise InputError(f"{path.name}: " + "; ".join(faults + more))
-    return RunFile(inputs, parameters, path.parent)
+    return RunFile(inputs, parameters, path.parent, frozenset(requirements))
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -75,6 +78,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue  # <<: what is merged may stand here too, and be overridden
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 break  # SafeLoader says what is wrong with it

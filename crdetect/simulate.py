@@ -289,6 +289,16 @@ def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
     ]
 
 
+def check_simulated_folder(folder: Path) -> None:
+    """Raise InputError if a folder holds files of these names that no simulation wrote."""
+    there = [path for pattern in SIMULATED_PATTERNS for path in folder.glob(pattern)]
+    if there and not (folder / "truth.fits").exists():
+        raise InputError(
+            f"{folder} holds {there[0].relative_to(folder)}, but no truth.fits: that is no earlier "
+            "simulation, and a new one would take its place"
+        )
+
+
 @dataclass(frozen=True)
 class Score:
     """How masks compare with the truth.

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,14 @@ def region_outside(work):
     edit(work / "params.yaml", regions_to_be_skipped=[[1, 200, 1, 20]])
 
 
+def too_large(work):
+    edit(work / "params.yaml", pixels_to_be_flagged_as_cr=[[10**30, 5]], mm_knots_splfit=5000)
+
+
+def long_name(work):
+    edit(work / "params.yaml", bias="x" * 3000)
+
+
 def missing_map(work):
     edit(work / "params.yaml", gain="gain_map.fits")
 
@@ -276,7 +285,7 @@ BAD_INPUTS = {
     same_file: ("exposure_1.fits", "twice"),
     misspelt: ("mm_dilatation", "did you mean mm_dilation"),
     unknown_at_the_top: ("rnoize", "did you mean rnoise"),
-    out_of_range: ("mm_dilation", "an integer ≥ 0", "-1"),
+    out_of_range: ("mm_dilation", "an integer from 0 to 1000", "-1"),
     not_there_yet: ("mm_deepcr", "mm_pycosmic"),
     no_extension: ("exposure_1.fits", "no extension 4", "0 PRIMARY"),
     no_named_extension: ("exposure_1.fits", "no extension SCI"),
@@ -286,6 +295,8 @@ BAD_INPUTS = {
     no_params: ("params.yaml", "No such file"),
     twice_a_key: ("params.yaml", "dilation", "twice"),
     region_outside: ("regions_to_be_skipped", "leaves the image"),
+    too_large: ("pixels_to_be_flagged_as_cr", "mm_knots_splfit"),
+    long_name: ("bias", "no file"),
     missing_map: ("gain", "gain_map.fits"),
 }
 
@@ -355,21 +366,140 @@ def test_bad_arguments(work, arguments, capfd, monkeypatch):
     assert capfd.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("spoilt", ["missing", "text", "other", "shape"])
+def text_for_masks(masks, _):
+    masks.write_text("no masks")
+
+
+def other_product(masks, done):
+    shutil.copy(done / "combined_mean.fits", masks)
+
+
+def masks_of_other_exposures(masks, done):
+    shutil.copy(done / "crmasks.fits", masks)
+    for i in (1, 2, 3):
+        write_image(masks.parent / f"data/exposure_{i}.fits", np.ones((64, 64), np.float32))
+
+
+def tampered(extension, change):
+    def spoil(masks, done):
+        with fits.open(done / "crmasks.fits") as hdul:
+            change(hdul[extension] if extension else hdul)
+            hdul.writeto(masks)
+
+    return spoil
+
+
+def with_data(data):
+    def change(hdu):
+        hdu.data = data
+
+    return change
+
+
+def with_flux_factor(hdu):
+    hdu.header["FLUXF1"] = 0.5
+
+
+def with_replaced(row):
+    def change(hdul):
+        columns = [
+            fits.Column(name, "J", array=np.array([value]))
+            for name, value in zip(("X_pixel", "Y_pixel", "X_width", "Y_width"), row, strict=True)
+        ]
+        hdul.append(fits.BinTableHDU.from_columns(columns, name="RPMEDIAN"))
+
+    return change
+
+
+def with_broken_params(hdu):
+    hdu.data["VALUE"][3] = "{"
+
+
+BAD_MASKS = {
+    "missing": (lambda *_: None, "No such file"),
+    "text": (text_for_masks, "cannot be read as FITS"),
+    "other": (other_product, "no extension"),
+    "shape": (masks_of_other_exposures, "the exposures are 3 of shape (64, 64)"),
+    "broadcast": (tampered("MEDIANCR", with_data(np.ones((1, 128), np.uint8))), "different shapes"),
+    "small auxclean": (tampered("AUXCLEAN", with_data(np.ones((3, 3)))), "different shapes"),
+    "small crmask": (tampered("CRMASK2", with_data(np.ones((3, 3), "u1"))), "different shapes"),
+    "no data": (tampered("MEDIANCR", with_data(None)), "holds no 2-D image"),
+    "flux factors": (tampered("PRIMARY", with_flux_factor), "flux factors"),
+    "pixel 0": (tampered(None, with_replaced((0, 5, 3, 3))), "RPMEDIAN"),
+    "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "leaves the image"),
+    "params": (tampered("PARAMS", with_broken_params), "PARAMS is damaged"),
+}
+
+
+@pytest.mark.parametrize("spoilt", BAD_MASKS)
 def test_bad_masks(work, done, spoilt, capfd):
     masks = work / "masks.fits"
-    if spoilt == "text":
-        masks.write_text("no masks")
-    elif spoilt == "other":
-        shutil.copy(done / "combined_mean.fits", masks)
-    elif spoilt == "shape":
-        shutil.copy(done / "crmasks.fits", masks)
-        for i in (1, 2, 3):
-            write_image(work / f"data/exposure_{i}.fits", np.ones((64, 64), np.float32))
+    spoil, says = BAD_MASKS[spoilt]
+    spoil(masks, done)
     output = work / "out"
     arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
     assert main([*arguments, "--crmasks", str(masks)]) == 2
-    assert capfd.readouterr().err.count("\n") == 1
+    line = capfd.readouterr().err
+    assert line.count("\n") == 1
+    assert says in line
+    assert not output.exists()
+
+
+def test_masks_tell_how_to_fill_unless_the_file_does(work):
+    params, output = str(work / "params.yaml"), work / "out"
+    run = ["run", params, "--output-dir", str(output), "--no-plots"]
+    assert main([*run, "--set", "use_auxmedian=true"]) == 0
+    masks = str(shutil.copy(output / "crmasks.fits", work / "masks.fits"))
+    filled = fits.getdata(output / "combined_mediancr.fits").copy()
+    assert main([*run, "--crmasks", masks]) == 0
+    np.testing.assert_array_equal(fits.getdata(output / "combined_mediancr.fits"), filled)
+    assert main([*run, "--crmasks", masks, "--set", "use_auxmedian=false"]) == 0
+    assert (fits.getdata(output / "combined_mediancr.fits") != filled).any()
+
+
+@pytest.mark.parametrize("which", ["exposure", "map", "masks"])
+def test_run_never_takes_the_place_of_its_input(work, done, which, capfd):
+    output, arguments = work / "data", []
+    if which == "exposure":
+        (output / "exposure_1.fits").rename(output / "combined_mean.fits")
+        images = ["data/combined_mean.fits", "data/exposure_2.fits", "data/exposure_3.fits"]
+        edit(work / "params.yaml", images=images)
+    elif which == "map":
+        write_image(output / "combined_mean.fits", np.ones((96, 128), np.float32))
+        edit(work / "params.yaml", gain="data/combined_mean.fits")
+    else:
+        shutil.copy(done / "crmasks.fits", output / "combined_mean.fits")
+        arguments = ["--crmasks", str(output / "combined_mean.fits")]
+    before = (output / "combined_mean.fits").read_bytes()
+    run = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
+    assert main([*run, *arguments]) == 2
+    assert "combined_mean.fits there is an input" in capfd.readouterr().err
+    assert (output / "combined_mean.fits").read_bytes() == before
+
+
+def test_simulate_never_takes_the_place_of_exposures(work, capfd):
+    (work / "truth.fits").unlink()
+    before = (work / "data/exposure_1.fits").read_bytes()
+    assert main(["simulate", str(work), "--seed", "9"]) == 2
+    assert "truth.fits" in capfd.readouterr().err
+    assert (work / "data/exposure_1.fits").read_bytes() == before
+
+
+def test_terminated_run_leaves_nothing(work):
+    output = work / "out"
+    command = [sys.executable, "-m", "crdetect.cli", "run", str(work / "params.yaml")]
+    command += ["--output-dir", str(output), "--set", "mm_nsimulations=1000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not output.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.count(b"\n") == 1
     assert not output.exists()
 
 

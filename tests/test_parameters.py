@@ -332,7 +332,7 @@ def test_two_thresholds(given, adu, rnoise):
         ),
         (
             {"mm_boundary_fit": "piecewise", "mm_fixed_points_in_boundary": [[1, 2], [1, 3]]},
-            ["two points of different x"],
+            ["two points of the same x"],
         ),
         (
             {"pixels_to_be_flagged_as_cr": [[1, 2]], "pixels_to_be_ignored_as_cr": [[1, 2]]},

@@ -207,6 +207,40 @@ def test_missing_values_are_never_flagged_and_counted_in_map(exposures):
     np.testing.assert_array_equal(whole.masks.mediancr[far], again.masks.mediancr[far])
 
 
+def test_too_few_values_are_not_flagged_in_meancr_either(exposures):
+    holed = exposures.copy()
+    holed[0, 20, 20] = np.nan
+    holed[1, 20, 20] += 3000.0
+    for crmethod in ("mm_pycosmic", "pycosmic", "lacosmic"):
+        masks = detect(holed, crmethod=crmethod).masks
+        for mask in (masks.mediancr, masks.meancrt, masks.meancr, *masks.crmasks):
+            assert not mask[20, 20]
+
+
+@pytest.mark.parametrize("crmethod", METHODS)
+def test_tiny_exposures(crmethod):
+    field = np.random.default_rng(1).poisson(100.0, (3, 1, 100)).astype(np.float32)
+    if crmethod == "mmcosmic":  # no filter, no least size
+        assert detect(field, crmethod=crmethod).masks.mediancr.shape == (1, 100)
+    else:
+        with pytest.raises(InputError, match="too small"):
+            detect(field, crmethod=crmethod)
+        assert detect(field.reshape(3, 10, 10), crmethod=crmethod).masks.mediancr.shape == (10, 10)
+
+
+def test_signals_beyond_any_detector(exposures):
+    with pytest.raises(InputError, match="more than a detector gives"):
+        detect(exposures * 1e18)
+
+
+def test_new_seed_each_time_is_told():
+    field = np.random.default_rng(1).poisson(100.0, (3, 32, 32)).astype(np.float32)
+    one, other = (detect(field, mm_seed=None).diagram for _ in range(2))
+    assert one.seed != other.seed
+    again = detect(field, mm_seed=one.seed).diagram
+    np.testing.assert_array_equal(again.simulated.counts, one.simulated.counts)
+
+
 def test_five_exposures_find_triple_hits():
     simulation = simulate_exposures(SHAPE, nexposures=5, hit_fraction=0.0, double_hits=0, seed=2)
     exposures = simulation.exposures_adu.copy()

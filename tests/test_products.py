@@ -50,7 +50,7 @@ IN_CLASSES = {"any4": 2, "only3": 3, "only2": 3, "other": 3}  # pixels
 positive = st.floats(1e-9, 1e9)
 numbers = st.floats(-1e9, 1e9)
 probability = st.floats(0, 1)
-whole = st.integers(1, 10**6)
+whole = st.integers(1, 301)
 x_px, y_px = st.integers(1, SHAPE[1]), st.integers(1, SHAPE[0])
 
 
@@ -67,7 +67,8 @@ def limits(coordinate):
 
 
 regions = st.tuples(limits(x_px), limits(y_px)).map(lambda ranges: [*ranges[0], *ranges[1]])
-fixed_points = st.tuples(numbers, numbers) | st.tuples(numbers, numbers, positive)
+heights = st.floats(0, 1e9)
+fixed_points = st.tuples(numbers, heights) | st.tuples(numbers, heights, positive)
 STRATEGIES = {
     "crmethod": st.sampled_from(["lacosmic", "pycosmic", "mmcosmic", "mm_lacosmic", "mm_pycosmic"]),
     "use_auxmedian": st.booleans(),
@@ -89,7 +90,8 @@ STRATEGIES = {
     "nn_threshold": pair(probability),
     "mm_hist2d_min_neighbors": st.integers(0, 8),
     "mm_ydiag_max": st.floats(0, 1e9),
-    "mm_fixed_points_in_boundary": some(fixed_points),
+    "mm_fixed_points_in_boundary": st.none()
+    | st.lists(fixed_points, max_size=4, unique_by=lambda point: point[0]),
     "mm_minimum_max2d_rnoise": st.floats(0, 1e9),
     "mm_seed": st.none() | st.integers(0, 2**80),
 }

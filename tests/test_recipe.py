@@ -416,7 +416,7 @@ BAD = {
         "mm_treshold is not a parameter; did you mean mm_threshold?",
     ),
     "unknown name of an input": ([block(gian=2)], "gian is not a parameter; did you mean gain?"),
-    "wrong value": ([block(dilation=-1)], "dilation must be an integer ≥ 0, not -1"),
+    "wrong value": ([block(dilation=-1)], "dilation must be an integer from 0 to 1000, not -1"),
     "wrong gain": ([block(gain=-2)], "gain must be a number > 0 or the name of a FITS file"),
     "missing map": ([block(gain="map.fits")], "gain: no file map.fits"),
     "contradiction": (

@@ -35,7 +35,7 @@ class LACosmicDetector:
         from ccdproc import cosmicray_lacosmic  # heavy: half of the time of a small run
 
         p = self.parameters
-        pad = min(p.la_padwidth, min(image_adu.shape) - 1)
+        pad = p.la_padwidth
         gain = np.float32(noise.gain)
         padded_e = np.pad(image_adu * gain, pad, mode="reflect")
         cleaned, mask = cosmicray_lacosmic(

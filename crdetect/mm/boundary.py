@@ -16,6 +16,7 @@ from crdetect.mm.diagram import Diagram
 from crdetect.parameters import MM
 
 _FIXED_POINT_WEIGHT = 10000.0  # times the largest weight of the other points
+_LARGEST_WEIGHT = 1e9  # more says nothing more, and costs digits
 _SLOPES_PER_INTERVAL = 10  # where the slope is held non-negative
 _SMOOTHNESS = 1e-6  # weight of the second differences, times a point's: decides where none does
 
@@ -137,7 +138,7 @@ def fit_boundary(diagram: Diagram, parameters: MM) -> Boundary:
     weight = np.ones(x.size)
     rounds = [_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit)]
     for turn in range(1, parameters.mm_niter_boundary_extension + 1):
-        raised = parameters.mm_weight_boundary_extension**turn
+        raised = min(parameters.mm_weight_boundary_extension**turn, _LARGEST_WEIGHT)
         weight = np.where(y > rounds[-1](x), raised, 1.0)
         rounds.append(_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit))
     return Boundary("spline", tuple(rounds), Points(x, y, weight), fixed)

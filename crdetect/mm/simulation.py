@@ -19,6 +19,7 @@ from crdetect.stack import Stack, sort_planes
 _logger = logging.getLogger(__name__)
 
 _PIXELS_PER_JOB = 1 << 18  # one job draws from its own generator: same result for any threads
+_LARGEST_SIGNAL_E = 1e15  # far beyond any detector, and within the reach of random integers
 _MARGIN = 0.05  # free space above the highest fixed point
 
 
@@ -93,7 +94,15 @@ def make_scene(
     if not stack.complete:
         clean &= ~np.isnan(stack.exposures).any(axis=0)
     if not clean.any():
-        raise InputError("no clean pixel is left to simulate the Median-Minimum diagram")
+        raise InputError(
+            "no pixel without a cosmic ray has a value in every exposure: "
+            "the Median-Minimum diagram cannot be simulated"
+        )
+    largest_e = max(
+        float(np.max(signal[clean] * noise.select(clean).gain)) for signal in signals_adu
+    )
+    if largest_e > _LARGEST_SIGNAL_E:
+        raise InputError(f"signals up to {largest_e:.3g} e are more than a detector gives")
     gathered: dict[int, np.ndarray] = {}
     for signal in signals_adu:
         if id(signal) not in gathered:
@@ -122,12 +131,11 @@ def simulate(scene: Scene, real_x: tuple[float, float], parameters: MM, workers:
     Diagram
         Mean over the sets. The same for the same seed, whatever the number of threads.
     """
-    entropy = np.random.SeedSequence(parameters.mm_seed).entropy
-    _logger.debug("simulating %d sets, seed %s", parameters.mm_nsimulations, entropy)
+    seed = np.random.SeedSequence(parameters.mm_seed).entropy
 
     def draw(job: tuple[int, int, slice]) -> tuple[np.ndarray, np.ndarray]:
         number, i, pixels = job
-        return scene.draw(pixels, np.random.default_rng([entropy, number, i]))
+        return scene.draw(pixels, np.random.default_rng([seed, number, i]))
 
     def jobs(numbers: range) -> list[tuple[int, int, slice]]:
         return [(number, i, px) for number, (i, px) in product(numbers, enumerate(scene.jobs))]

@@ -203,7 +203,7 @@ def test_scene_without_clean_pixels():
     cube = np.ones((3, 2, 2), np.float32)
     cube[0, 0, 0] = np.nan
     excluded = np.array([[False, True], [True, True]])
-    with pytest.raises(InputError, match="no clean pixel"):
+    with pytest.raises(InputError, match="has a value in every exposure"):
         make_scene(Stack(cube), [cube[0]] * 3, Noise(1.0, 1.0), 2, excluded)
 
 

@@ -147,7 +147,7 @@ def detect(
         diagram = _make_diagram(stack, statistics, noise, parameters, aux, workers)
 
     progress("flagging")
-    judge = _Judge(statistics, selection, parameters.general.dilation, diagram, parameters)
+    judge = _Judge(statistics, selection, diagram, parameters)
     median_hits = judge.hits(aux.median, statistics.median2d)
     mediancr = judge.complete(median_hits)
     meancrt = judge.complete(judge.hits(aux.mean, statistics.mean2d)) | mediancr
@@ -274,7 +274,6 @@ class _Judge:
 
     statistics: Statistics
     selection: Selection
-    dilation: int
     diagram: MedianMinimum | None
     parameters: Parameters
 
@@ -294,7 +293,8 @@ class _Judge:
 
     def complete(self, hits: Hits) -> np.ndarray:
         """Apply the user's decisions and the global dilation."""
-        return self.selection.complete(hits.union, self.dilation) & self.statistics.detectable
+        complete = self.selection.complete(hits.union, self.parameters.general.dilation)
+        return complete & self.statistics.detectable
 
 
 def _fill_what_aux_missed(

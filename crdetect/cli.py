@@ -52,6 +52,12 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
+def _say(*items) -> None:
+    """Print tables, and texts as they are: a line each."""
+    for item in items:
+        _out.print(item, markup=False, soft_wrap=True)
+
+
 # ---------------------------------------------------------------------------------------------
 # Commands
 
@@ -73,9 +79,7 @@ def _run(options: argparse.Namespace) -> None:
             summary = _apply(runfile, options.crmasks, folder, progress)
         else:
             summary = _detect(runfile, options, folder, progress)
-    for item in summary:
-        _out.print(item, markup=False, soft_wrap=True)
-    _out.print(f"products in {options.output_dir}", markup=False, soft_wrap=True)
+    _say(*summary, f"products in {options.output_dir}")
 
 
 def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> list:
@@ -113,9 +117,8 @@ def _apply(runfile, crmasks: Path, folder: Path, progress) -> list:
     exposures = read_exposures(runfile.inputs, runfile.folder)
     stored = read_masks_file(crmasks)
     progress("combining")
-    given = "use_auxmedian" in runfile.given
-    chosen = (runfile.parameters if given else stored.parameters).general.use_auxmedian
-    combined = apply_masks(stored, exposures.stack, exposures.noise, chosen)
+    use_auxmedian = stored.uses_auxmedian(runfile.parameters, runfile.given)
+    combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian)
     history = [*_history(runfile.inputs), f"masks UUID: {stored.uuid}"]
     write_combined(combined, exposures.headers[0], history, folder)
     return [f"combined with the masks {stored.uuid}"]
@@ -130,11 +133,9 @@ def _check(options: argparse.Namespace) -> None:
     exposures = read_exposures(runfile.inputs, runfile.folder)
     check(exposures.stack, exposures.noise, runfile.parameters)
     rows, columns = exposures.stack.shape
-    _out.print(
+    _say(
         f"{options.params.name} is good: {len(exposures.stack)} exposures of {rows} × {columns} "
-        f"pixels (rows × columns), crmethod {runfile.parameters.general.crmethod}",
-        markup=False,
-        soft_wrap=True,
+        f"pixels (rows × columns), crmethod {runfile.parameters.general.crmethod}"
     )
 
 
@@ -166,19 +167,17 @@ def _simulate(options: argparse.Namespace) -> None:
     with whole_or_nothing(options.directory, SIMULATED_PATTERNS) as folder:
         files = write_simulation(simulation, folder)
         names = ", ".join(str(file.relative_to(folder)) for file in files)
-    _out.print(f"{options.directory}: {names}", markup=False, soft_wrap=True)
+    _say(f"{options.directory}: {names}")
 
 
 def _score(options: argparse.Namespace) -> None:
     from crdetect.simulate import score_files
 
     result = score_files(options.crmasks, options.truth)
-    _out.print(
-        f"planted double hits found: {result.planted_found} of {result.planted}\n"
+    _say(
+        f"planted double hits found: {result.planted_found} of {result.planted}",
         f"pixels hit above 5 σ in two exposures found: {result.double_px_found} of "
         f"{result.double_px}; false pixels in MEDIANCR: {result.false_px}",
-        markup=False,
-        soft_wrap=True,
     )
 
 

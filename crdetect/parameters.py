@@ -508,10 +508,10 @@ class Parameters(BaseModel):
         blocks = {}
         for block, model in BLOCKS.items():
             own = {name: value for name, value in values.items() if flat.get(name) == block}
-            try:
-                blocks[block] = model.model_validate(own)
-            except ValidationError as error:
-                faults += _describe(error, model)
+            valid, more = validate_block(model, own)
+            faults += more
+            if valid is not None:
+                blocks[block] = valid
         try:
             parameters = cls(**blocks)
         except ValidationError as error:

@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,8 @@ class StoredMasks:
         Pixels to be replaced by a local median.
     uuid : str
         Identifier of the file.
+    date_obs : str or None
+        DATE-OBS of the file.
     """
 
     masks: Masks
@@ -76,6 +78,12 @@ class StoredMasks:
     parameters: Parameters
     local_medians: tuple[LocalMedian, ...]
     uuid: str
+    date_obs: str | None
+
+    def uses_auxmedian(self, parameters: Parameters, given: Collection[str]) -> bool:
+        """Whether AUXCLEAN fills masked pixels: as the masks were made, unless it is given."""
+        decisive = parameters if "use_auxmedian" in given else self.parameters
+        return decisive.general.use_auxmedian
 
 
 # ---------------------------------------------------------------------------------------------
@@ -224,6 +232,7 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
         read_parameters(hdul, name),
         _read_replaced(hdul, name) if "RPMEDIAN" in extensions else (),
         str(hdul[0].header.get("UUID", "unknown")),
+        hdul[0].header.get("DATE-OBS"),
     )
 
 

@@ -55,6 +55,7 @@ from crdetect.products import (
     combined_hdul,
     crmasks_hdul,
     read_crmasks,
+    read_masks_file,
     whole_or_nothing,
     write_tables,
 )
@@ -450,9 +451,8 @@ class CrCombinationRecipe(SchemaRecipe):
     def reduce(self, job: Job) -> RecipeResult:
         """Combine with the masks."""
         stored = self._read_masks(job)
-        use_auxmedian = stored.parameters.general.use_auxmedian
-        if self.given(job.rinput, ["use_auxmedian"]):
-            use_auxmedian = job.parameters.general.use_auxmedian
+        given = self.given(job.rinput, ["use_auxmedian"])
+        use_auxmedian = stored.uses_auxmedian(job.parameters, given)
         self.logger.info("masks %s, use_auxmedian = %s", stored.uuid, use_auxmedian)
         combined = apply_masks(stored, job.exposures.stack, job.exposures.noise, use_auxmedian)
         summary = {"masks_uuid": stored.uuid, "use_auxmedian": use_auxmedian}
@@ -462,15 +462,15 @@ class CrCombinationRecipe(SchemaRecipe):
 
     def _read_masks(self, job: Job) -> StoredMasks:
         frame = job.rinput.crmasks
-        name = frame.filename or "crmasks"
-        try:
-            with frame.open() as hdul:
-                stored, date = read_crmasks(hdul, name), hdul[0].header.get("DATE-OBS")
-        except OSError as error:
-            raise InputError(f"crmasks {name} cannot be read as FITS: {error}") from error
+        if frame.frame is None:
+            stored = read_masks_file(Path(frame.filename))
+        else:
+            stored = read_crmasks(frame.frame, frame.filename or "crmasks")
         own = job.exposures.headers[0].get("DATE-OBS")
-        if own not in (None, date):
-            self.logger.warning("the masks are of %s, the first frame is of %s", date, own)
+        if own not in (None, stored.date_obs):
+            self.logger.warning(
+                "the masks are of %s, the first frame is of %s", stored.date_obs, own
+            )
         return stored
 
 

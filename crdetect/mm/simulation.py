@@ -88,7 +88,7 @@ def make_scene(
     Raises
     ------
     InputError
-        If no pixel is left.
+        If no pixel is left, or a signal is more than a detector gives.
     """
     clean = ~excluded
     if not stack.complete:
@@ -98,18 +98,15 @@ def make_scene(
             "no pixel without a cosmic ray has a value in every exposure: "
             "the Median-Minimum diagram cannot be simulated"
         )
-    largest_e = max(
-        float(np.max(signal[clean] * noise.select(clean).gain)) for signal in signals_adu
-    )
-    if largest_e > _LARGEST_SIGNAL_E:
-        raise InputError(f"signals up to {largest_e:.3g} e are more than a detector gives")
-    gathered: dict[int, np.ndarray] = {}
+    clean_noise = noise.select(clean)
+    gathered: dict[int, np.ndarray] = {}  # a signal common to the exposures is gathered once
     for signal in signals_adu:
         if id(signal) not in gathered:
             gathered[id(signal)] = np.maximum(signal[clean], 0)
-    return Scene(
-        [gathered[id(signal)] for signal in signals_adu], noise.select(clean), coincidences
-    )
+    largest_e = max(float(np.max(signal * clean_noise.gain)) for signal in gathered.values())
+    if largest_e > _LARGEST_SIGNAL_E:
+        raise InputError(f"signals up to {largest_e:.3g} e are more than a detector gives")
+    return Scene([gathered[id(signal)] for signal in signals_adu], clean_noise, coincidences)
 
 
 def simulate(scene: Scene, real_x: tuple[float, float], parameters: MM, workers: int) -> Diagram:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from crdetect.errors import InputError
 
 @dataclass(frozen=True)
 class Noise:
-    """Gain and read noise of the detector.
+    """Gain and read noise of the detector, and the statistics of photons.
 
     Parameters
     ----------
@@ -19,6 +19,9 @@ class Noise:
         In e/ADU, positive; an array is a map of the shape of the exposures.
     rnoise_adu : float or array
         Read noise in ADU, not negative.
+    nbinom_shape : float
+        Shape κ of the negative binomial distribution of photons, of variance λ + λ²/κ for λ
+        electrons; infinite for Poisson's.
 
     Raises
     ------
@@ -28,6 +31,7 @@ class Noise:
 
     gain: float | np.ndarray
     rnoise_adu: float | np.ndarray
+    nbinom_shape: float = np.inf
 
     def __post_init__(self):
         for name, minimum_text, bad in (
@@ -41,6 +45,8 @@ class Noise:
                 object.__setattr__(self, name, value)
             else:
                 object.__setattr__(self, name, float(getattr(self, name)))
+        if not self.nbinom_shape > 0:
+            raise InputError(f"nbinom_shape must be > 0, not {self.nbinom_shape}")
 
     @property
     def rnoise_e(self) -> float | np.ndarray:
@@ -57,17 +63,21 @@ class Noise:
                 )
 
     def variance_adu2(self, signal_adu: np.ndarray) -> np.ndarray:
-        """Variance of one value with this expected signal: max(signal, 0)/gain + rnoise², ADU²."""
-        return (np.maximum(signal_adu, 0) / self.gain + np.square(self.rnoise_adu)).astype(
-            np.float32
-        )
+        """Variance of one value of expected signal s: s/gain + s²/κ + rnoise², s ≥ 0, ADU²."""
+        signal_adu = np.maximum(signal_adu, 0)
+        photons = signal_adu / self.gain + np.square(signal_adu) / self.nbinom_shape
+        return (photons + np.square(self.rnoise_adu)).astype(np.float32)
 
     def select(self, index) -> Noise:
         """Return the noise of some pixels: maps are indexed, numbers stay numbers."""
         gain, rnoise = (
             value[index] if np.ndim(value) else value for value in (self.gain, self.rnoise_adu)
         )
-        return Noise(gain, rnoise)
+        return replace(self, gain=gain, rnoise_adu=rnoise)
+
+    def divided(self, factor: float) -> Noise:
+        """Return the noise of an exposure divided by a factor."""
+        return replace(self, gain=self.gain * factor, rnoise_adu=self.rnoise_adu / factor)
 
     def draw_adu(self, signal_adu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw an exposure of this expected signal.
@@ -82,8 +92,11 @@ class Noise:
         Returns
         -------
         array of float32
-            Poisson(signal · gain) / gain plus Gaussian read noise, ADU.
+            Photons(signal · gain) / gain plus Gaussian read noise, ADU.
         """
-        photons = rng.poisson(signal_adu * self.gain) / self.gain
+        expected_e = signal_adu * self.gain
+        if np.isfinite(self.nbinom_shape):  # a mixture of Poisson distributions
+            expected_e = rng.gamma(self.nbinom_shape, expected_e / self.nbinom_shape)
+        photons = rng.poisson(expected_e) / self.gain
         read = rng.standard_normal(signal_adu.shape, dtype=np.float32) * self.rnoise_adu
         return (photons + read).astype(np.float32)

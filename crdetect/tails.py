@@ -1,0 +1,116 @@
+"""Tail probabilities of photon noise with read noise, far beyond what simulations reach."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtr
+from scipy.stats import nbinom, poisson
+
+_EXACT_BELOW_E = 20.0  # signals below are summed photon by photon
+_LEAST_RNOISE_E = 0.01  # a step function is drawn as steep as this
+_LEAST_TAIL = 1e-20
+_ROUNDS = 30  # of Newton's method: it converges from one side, in 4 to 8
+_NEAR_MEAN = 1e-4  # sigma: where the saddlepoint formula is 0/0
+
+
+def survival(
+    x_e: np.ndarray, signal_e: np.ndarray, rnoise_e: float, nbinom_shape: float = np.inf
+) -> np.ndarray:
+    """Probability that a value exceeds x: Poisson or negative binomial plus Gaussian noise.
+
+    Parameters
+    ----------
+    x_e : (n, m) array
+        Values, electrons.
+    signal_e : (n,) array
+        Expected signals, one for each row of x, electrons, not negative.
+    rnoise_e : float
+        Read noise, electrons.
+    nbinom_shape : float
+        Shape κ of the negative binomial distribution, of variance λ + λ²/κ; infinite: Poisson.
+
+    Returns
+    -------
+    (n, m) array
+
+    Notes
+    -----
+    Below 20 e the photons are summed one by one. Above, the saddlepoint approximation of Lugannani
+    and Rice is within 0.02 % of that sum as far as 7 σ out, for a read noise of 1 e or more.
+
+    References
+    ----------
+    Lugannani & Rice 1980, Adv. Appl. Prob. 12, 475. Butler 2007, *Saddlepoint Approximations*,
+    section 1.2.
+    """
+    rnoise_e = max(rnoise_e, _LEAST_RNOISE_E)
+    few = signal_e < _EXACT_BELOW_E
+    result = np.empty(np.shape(x_e))
+    result[few] = _sum_of_photons(x_e[few], signal_e[few], rnoise_e, nbinom_shape)
+    result[~few] = _saddlepoint(x_e[~few], signal_e[~few][:, np.newaxis], rnoise_e, nbinom_shape)
+    return result
+
+
+def _sum_of_photons(
+    x_e: np.ndarray, signal_e: np.ndarray, rnoise_e: float, shape: float
+) -> np.ndarray:
+    if not signal_e.size:
+        return np.empty(x_e.shape)
+    if np.isfinite(shape):
+        photons = nbinom(shape, shape / (shape + signal_e[:, np.newaxis]))
+    else:
+        photons = poisson(signal_e[:, np.newaxis])
+    most = 16
+    while photons.sf(most).max() > _LEAST_TAIL:
+        most *= 2
+    share = photons.pmf(np.arange(most + 1))
+    total = np.zeros(x_e.shape)
+    for number in range(most + 1):
+        total += share[:, number, np.newaxis] * ndtr((number - x_e) / rnoise_e)
+    return total
+
+
+def _saddlepoint(x: np.ndarray, signal: np.ndarray, rnoise: float, shape: float) -> np.ndarray:
+    s = _solve(x, signal, rnoise, shape)
+    k, _, k2, k3 = _cumulants(s, signal, rnoise, shape)
+    r = np.sign(s) * np.sqrt(np.maximum(2 * (s * x - k), 0.0))
+    u = s * np.sqrt(k2)
+    near = np.abs(r) < _NEAR_MEAN
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correction = np.where(near, -k3 / (6 * k2**1.5), 1 / u - 1 / r)
+    density = np.exp(-0.5 * r**2) / np.sqrt(2 * np.pi)
+    return np.clip(ndtr(-r) + density * correction, 0.0, 1.0)
+
+
+def _cumulants(
+    s: np.ndarray, signal: np.ndarray, rnoise: float, shape: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cumulant generating function of photons and read noise, and its three derivatives."""
+    e = np.expm1(s)
+    if np.isfinite(shape):
+        log_rest = np.log1p(-signal / shape * e)
+        k, mean = -shape * log_rest, signal * (1 + e) * np.exp(-log_rest)
+        variance = mean * (1 + mean / shape)
+        third = variance * (1 + 2 * mean / shape)
+    else:
+        k, mean = signal * e, signal * (1 + e)
+        variance = third = mean
+    square = rnoise**2
+    return k + 0.5 * square * s**2, mean + square * s, variance + square, third
+
+
+def _solve(x: np.ndarray, signal: np.ndarray, rnoise: float, shape: float) -> np.ndarray:
+    """Find the tilt s whose distribution has its mean at x.
+
+    The mean is a convex rising function of s: Newton's method falls monotonically to the root from
+    any start above it, such as the tilt that photons alone need.
+    """
+    start = np.maximum(x, signal)
+    s = np.log(start * (1 + signal / shape) / (signal * (1 + start / shape)))
+    for _ in range(_ROUNDS):
+        _, mean, variance, _ = _cumulants(s, signal, rnoise, shape)
+        step = (mean - x) / variance
+        s = s - step
+        if np.abs(step * np.sqrt(variance)).max(initial=0.0) < 1e-9:
+            break
+    return s

@@ -283,6 +283,11 @@ class General(Block):
         return None if name == "mmcosmic" else name
 
     @property
+    def divides_by_flux(self) -> bool:
+        """Whether the exposures themselves are divided by flux factors."""
+        return self.flux_factor is not None and self.apply_flux_factor_to == "original"
+
+    @property
     def uses_mm(self) -> bool:
         """Whether the Median-Minimum diagram takes part."""
         return self.crmethod.startswith("mm")
@@ -388,24 +393,38 @@ class MM(Block):
     mm_photon_distribution: Literal["poisson", "nbinom"] = _field(
         "poisson", "photon statistics of the simulations"
     )
-    mm_nbinom_shape: Positive = _field(1000.0, "shape of the negative binomial distribution")
+    mm_nbinom_shape: Annotated[
+        Literal["auto"] | Positive, Accepts("auto (measured from the exposures) or a number > 0")
+    ] = _field(1000.0, "shape κ of the negative binomial distribution: variance λ + λ²/κ", "e")
     mm_synthetic: Literal["median", "single"] = _field(
         "median", "expected signal: the cleaned median, or each cleaned exposure"
+    )
+    mm_simulation: Literal["montecarlo", "analytic"] = _field(
+        "montecarlo", "the diagram of clean pixels: simulated with random numbers, or computed"
+    )
+    mm_false_pixels: Positive | None = _field(
+        None,
+        "clean pixels expected above the boundary in the whole image, instead of one pixel in "
+        "each column; needs mm_simulation: analytic",
     )
     mm_hist2d_min_neighbors: Annotated[
         int, BeforeValidator(_number), Field(ge=0, le=8), Accepts("an integer from 0 to 8")
     ] = _field(0, "bins with fewer non-empty neighbours are emptied")
     mm_ydiag_max: NonNegative = _field(0.0, "top of the diagram (0: automatic)", "ADU")
     mm_dilation: Growth = _field(1, "dilation of what the diagram flags", "pixel")
-    mm_xy_offsets: Offsets | None = _field(None, "offsets of the exposures", "pixel")
-    mm_crosscorr_region: Region | None = _field(None, "region where offsets are measured")
+    mm_xy_offsets: Offsets | None = _field(
+        None, "offsets of the exposures from the median; excludes mm_crosscorr_region", "pixel"
+    )
+    mm_crosscorr_region: Region | None = _field(
+        None, "region where offsets are measured; excludes mm_xy_offsets"
+    )
     mm_boundary_fit: Literal["spline", "piecewise"] = _field("spline", "boundary")
     mm_knots_splfit: _integer(2, 100) = _field(5, "knots of the spline, the outermost included")
     mm_fixed_points_in_boundary: FixedPoints | None = _field(
         None, "points of the boundary: joined to the spline, or the corners of the piecewise one"
     )
     mm_nsimulations: Rounds = _field(
-        10, "simulated sets of exposures; the more, the higher the boundary"
+        10, "simulated sets of exposures; the more, the higher the boundary, computed or not"
     )
     mm_niter_boundary_extension: _integer(0, 100) = _field(5, "refits that raise the boundary")
     mm_weight_boundary_extension: Annotated[
@@ -428,21 +447,50 @@ class MM(Block):
             return {"mm_threshold_rnoise": None} | values
         return values
 
+    @property
+    def uses_clean_exposures(self) -> bool:
+        """Whether the exposures as the detector cleaned them are needed."""
+        return self.mm_synthetic == "single" or self.mm_crosscorr_region is not None
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether offsets are given or to be measured."""
+        return self.mm_xy_offsets is not None or self.mm_crosscorr_region is not None
+
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if self.mm_threshold is not None and self.mm_threshold_rnoise is not None:
-            raise ValueError(
-                "mm_threshold and mm_threshold_rnoise exclude each other: set one of them to none"
-            )
-        points = self.mm_fixed_points_in_boundary or ()
-        if len({point[0] for point in points}) < len(points):
-            raise ValueError("mm_fixed_points_in_boundary has two points of the same x")
-        if self.mm_boundary_fit == "piecewise" and len(points) < 2:
-            raise ValueError(
-                "mm_boundary_fit: piecewise needs mm_fixed_points_in_boundary with at least "
-                "two points"
-            )
+        if faults := _contradictions(self):
+            raise ValueError("; ".join(faults))
         return self
+
+
+def _contradictions(mm: MM) -> list[str]:
+    """Find values that do not go together; tell what would."""
+    points = mm.mm_fixed_points_in_boundary or ()
+    both_thresholds = mm.mm_threshold is not None and mm.mm_threshold_rnoise is not None
+    both_offsets = mm.mm_xy_offsets is not None and mm.mm_crosscorr_region is not None
+    # the signals must be known without their noise, and the boundary must be free to move
+    calibrated = mm.mm_simulation == "analytic" and mm.mm_boundary_fit == "spline"
+    calibrated &= mm.mm_synthetic == "median" and not mm.has_offsets
+    texts = {
+        "mm_threshold and mm_threshold_rnoise exclude each other: set one of them to none": (
+            both_thresholds
+        ),
+        "mm_fixed_points_in_boundary has two points of the same x": (
+            len({point[0] for point in points}) < len(points)
+        ),
+        "mm_boundary_fit: piecewise needs mm_fixed_points_in_boundary with at least two points": (
+            mm.mm_boundary_fit == "piecewise" and len(points) < 2
+        ),
+        "mm_xy_offsets and mm_crosscorr_region exclude each other: set one of them to none": (
+            both_offsets
+        ),
+        "mm_xy_offsets and mm_crosscorr_region need mm_synthetic: median (with single each image "
+        "is where it is): set them to none": mm.has_offsets and mm.mm_synthetic == "single",
+        "mm_false_pixels needs mm_simulation: analytic, mm_synthetic: median, mm_boundary_fit: "
+        "spline, and no offsets": mm.mm_false_pixels is not None and not calibrated,
+    }
+    return [text for text, wrong in texts.items() if wrong]
 
 
 BLOCKS: dict[str, type[Block]] = {
@@ -552,19 +600,14 @@ class Parameters(BaseModel):
 
 def _not_there_yet(parameters: Parameters) -> Iterable[tuple[bool, str]]:
     """Parameters that the schema knows and this version cannot honour, and what it can."""
-    general, mm = parameters.general, parameters.mm
+    general = parameters.general
     method = general.crmethod
     ready = "lacosmic, pycosmic, mmcosmic, mm_lacosmic, mm_pycosmic"
     later = "is not available in this version; accepted:"
     yield general.detector in ("deepcr", "conn"), f"crmethod: {method} {later} {ready}"
-    yield general.flux_factor is not None, f"flux_factor {later} none"
-    yield general.flux_factor_regions is not None, f"flux_factor_regions {later} none"
     yield general.interactive, f"interactive: true {later} false"
     yield general.verify_cr, f"verify_cr: true {later} false"
     yield general.maxplots != 0, f"maxplots other than 0 {later} 0"
-    yield mm.mm_photon_distribution == "nbinom", f"mm_photon_distribution: nbinom {later} poisson"
-    yield mm.mm_xy_offsets is not None, f"mm_xy_offsets {later} none"
-    yield mm.mm_crosscorr_region is not None, f"mm_crosscorr_region {later} none"
 
 
 # ---------------------------------------------------------------------------------------------

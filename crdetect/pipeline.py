@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,10 @@ from crdetect.masks import (
     pixel_mask,
     region_mask,
 )
-from crdetect.mm.boundary import fit_boundary
-from crdetect.mm.criterion import Criterion
-from crdetect.mm.diagram import Diagram
-from crdetect.mm.simulation import make_scene, simulate
+from crdetect.mm.analytic import check_available
+from crdetect.mm.boundary import Boundary
+from crdetect.mm.flux import FluxFactors, divided, measure_flux
+from crdetect.mm.method import MedianMinimum, Observed, make_diagram
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.stack import Stack, Statistics
@@ -37,26 +38,6 @@ _logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 
 _LEAST_SIZE_PX = 5  # the filters of the detectors; astroscrappy crashes below
-
-
-@dataclass(frozen=True)
-class MedianMinimum:
-    """What the Median-Minimum diagram gave.
-
-    Attributes
-    ----------
-    criterion : Criterion
-        Boundary and thresholds that flagged the pixels.
-    simulated, real : Diagram
-        Clean pixels as simulated, and the pixels of the exposures.
-    seed : int
-        Seed of the simulation.
-    """
-
-    criterion: Criterion
-    simulated: Diagram
-    real: Diagram
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +58,8 @@ class Detection:
         The median with its cosmic rays replaced, ADU.
     diagram : MedianMinimum or None
         None when M.M.Cosmic does not take part.
+    flux : FluxFactors
+        Flux of each exposure.
     """
 
     parameters: Parameters
@@ -85,15 +68,23 @@ class Detection:
     codes: np.ndarray
     auxclean: np.ndarray
     diagram: MedianMinimum | None
+    flux: FluxFactors
 
     @property
     def features(self) -> Features:
         """The features of MEDIANCR."""
         return Features.of(self.codes)
 
+    def used(self) -> dict[str, Any]:
+        """Values of the parameters that were found out in the run, by their names."""
+        used = self.diagram.used() if self.diagram else {}
+        return used | ({"flux_factor": list(self.flux.factors)} if self.flux.measured else {})
+
     def combine(self, stack: Stack, noise: Noise) -> dict[str, Combination]:
         """Combine the exposures with these masks, as the parameters ask for."""
         general = self.parameters.general
+        if general.divides_by_flux:
+            stack = divided(stack, self.flux.factors)
         return combine(
             stack,
             self.statistics,
@@ -110,6 +101,7 @@ def detect(
     parameters: Parameters,
     workers: int | None = None,
     progress: Progress = _logger.debug,
+    boundary: Boundary | None = None,
 ) -> Detection:
     """Find the cosmic rays of equivalent exposures.
 
@@ -125,6 +117,8 @@ def detect(
         Threads; the number of processors by default. The result does not depend on it.
     progress : callable, optional
         Called with the name of each step as it begins.
+    boundary : Boundary, optional
+        Boundary of an earlier run, taken instead of a new one.
 
     Returns
     -------
@@ -139,12 +133,30 @@ def detect(
     selection = check(stack, noise, parameters)
     progress("statistics of the stack")
     statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
+    flux = _find_flux(stack, statistics, noise, parameters)
+    noises = [noise] * len(stack)
+    if parameters.general.divides_by_flux:
+        stack = divided(stack, flux.factors)
+        statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
+        noises = [noise.divided(factor) for factor in flux.factors]
 
-    aux = _detect_in_each_image(stack, statistics, noise, parameters, workers, progress)
+    aux = _detect_in_each_image(
+        stack, statistics, [noise, noise, *noises], parameters, workers, progress
+    )
     diagram = None
     if parameters.general.uses_mm:
-        progress("simulating the Median-Minimum diagram")
-        diagram = _make_diagram(stack, statistics, noise, parameters, aux, workers)
+        progress("making the Median-Minimum diagram")
+        ones = [1.0] * len(stack)
+        observed = Observed(
+            stack,
+            statistics,
+            noises,
+            ones if parameters.general.divides_by_flux else flux.factors,
+            aux.median,
+            aux.anywhere(),
+            aux.clean_exposures,
+        )
+        diagram = make_diagram(observed, parameters.mm, workers, boundary)
 
     progress("flagging")
     judge = _Judge(statistics, selection, diagram, parameters)
@@ -159,7 +171,24 @@ def detect(
     progress("cleaning the combined mean")
     meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean)
     masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable)
-    return Detection(parameters, statistics, masks, median_hits.codes(mediancr), auxclean, diagram)
+    codes = median_hits.codes(mediancr)
+    return Detection(parameters, statistics, masks, codes, auxclean, diagram, flux)
+
+
+def _find_flux(
+    stack: Stack, statistics: Statistics, noise: Noise, parameters: Parameters
+) -> FluxFactors:
+    general = parameters.general
+    if general.flux_factor is None:
+        return FluxFactors((1.0,) * len(stack))
+    if general.flux_factor == "auto":
+        regions = general.flux_factor_regions
+        selected = region_mask(regions, stack.shape, "flux_factor_regions") | (regions is None)
+        flux = measure_flux(stack, noise, statistics.median2d, selected)
+        _logger.info("flux_factor: %s", [round(factor, 4) for factor in flux.factors])
+        return flux
+    factors = np.broadcast_to(general.flux_factor, len(stack))
+    return FluxFactors(tuple(factors.tolist()))
 
 
 def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
@@ -174,7 +203,8 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
     ------
     InputError
         If the exposures are tiny, a map has another shape, a region or pixel lies outside the
-        image, or ``mm_cr_coincidences`` is too large.
+        image, there is another number of flux factors or offsets than of exposures,
+        ``mm_cr_coincidences`` is too large, or the diagram cannot be computed.
     """
     if parameters.general.detector and min(stack.shape) < _LEAST_SIZE_PX:
         raise InputError(
@@ -183,7 +213,15 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
         )
     noise.check_shape(stack.shape)
     stack.check_coincidences(parameters.mm.mm_cr_coincidences)
-    general, shape = parameters.general, stack.shape
+    general, mm, shape = parameters.general, parameters.mm, stack.shape
+    _check_one_per_exposure("flux_factor", general.flux_factor, len(stack))
+    region_mask(general.flux_factor_regions, shape, "flux_factor_regions")
+    if general.uses_mm:
+        _check_one_per_exposure("mm_xy_offsets", mm.mm_xy_offsets, len(stack))
+        region = mm.mm_crosscorr_region
+        region_mask(None if region is None else [region], shape, "mm_crosscorr_region")
+        if mm.mm_simulation == "analytic":
+            check_available(len(stack), mm.mm_cr_coincidences)
     replaced = general.pixels_to_be_replaced_by_local_median or ()
     pixel_mask([pixel[:2] for pixel in replaced], shape, "pixels_to_be_replaced_by_local_median")
     return Selection(
@@ -191,6 +229,11 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
         pixel_mask(general.pixels_to_be_flagged_as_cr, shape, "pixels_to_be_flagged_as_cr"),
         pixel_mask(general.pixels_to_be_ignored_as_cr, shape, "pixels_to_be_ignored_as_cr"),
     )
+
+
+def _check_one_per_exposure(name: str, values: Any, n: int) -> None:
+    if isinstance(values, tuple) and len(values) != n:
+        raise InputError(f"{name} has {len(values)} values for {n} exposures: one each is needed")
 
 
 @dataclass(frozen=True)
@@ -211,18 +254,18 @@ class _Aux:
 def _detect_in_each_image(
     stack: Stack,
     statistics: Statistics,
-    noise: Noise,
+    noises: Sequence[Noise],
     parameters: Parameters,
     workers: int,
     progress: Progress,
 ) -> _Aux:
+    """Run the detector; ``noises`` are those of median2d, mean2d and each exposure."""
     detector = make_detector(parameters)
-    keep_clean = parameters.general.uses_mm and parameters.mm.mm_synthetic == "single"
+    keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
     images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
     images |= {f"exposure {i}": image for i, image in enumerate(stack.exposures, start=1)}
 
-    def run(item: tuple[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        name, image = item
+    def run(name: str, image: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray | None]:
         if parameters.general.detector:
             progress(f"{parameters.general.detector} in {name}")
         result = detector.detect(image, noise)
@@ -231,41 +274,9 @@ def _detect_in_each_image(
         return result.mask, result.image_adu if kept else None
 
     with ThreadPoolExecutor(workers) as pool:
-        (median, auxclean), (mean, _), *rest = pool.map(run, images.items())
+        (median, auxclean), (mean, _), *rest = pool.map(run, images, images.values(), noises)
     masks, cleaned = zip(*rest, strict=True)
     return _Aux(median, mean, list(masks), auxclean, list(cleaned))
-
-
-def _make_diagram(
-    stack: Stack,
-    statistics: Statistics,
-    noise: Noise,
-    parameters: Parameters,
-    aux: _Aux,
-    workers: int,
-) -> MedianMinimum:
-    mm = parameters.mm
-    if mm.mm_synthetic == "single":
-        signals = aux.clean_exposures
-    else:
-        signals = [np.where(aux.median, statistics.min2d, statistics.median2d)] * len(stack)
-    hit = aux.anywhere()
-    scene = make_scene(stack, signals, noise, statistics.coincidences, hit)
-    clean = statistics.detectable & ~hit
-    x = statistics.min2d[clean]
-    if mm.mm_seed is None:  # a new one, that the products tell
-        mm = mm.model_copy(update={"mm_seed": np.random.SeedSequence().entropy})
-    simulated = simulate(scene, (float(x.min()), float(x.max())), mm, workers)
-    boundary = fit_boundary(simulated, mm)
-    seen = statistics.detectable
-    real = Diagram(
-        simulated.limits,
-        simulated.limits.count(
-            statistics.min2d[seen], statistics.median2d[seen] - statistics.min2d[seen]
-        ),
-        1,
-    )
-    return MedianMinimum(Criterion.make(boundary, noise, mm), simulated, real, mm.mm_seed)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ FILES = sorted(
 OUTSIDE = ("cli.py", "recipe.py", "loader.py", "interactive.py", "plots/", "configs/")
 ARRAY_PART = [name for name in MODULES if not name.startswith(OUTSIDE)]
 HOUSE = {
-    "": "__init__ parameters exposures noise stack masks combine pipeline products simulate",
+    "": "__init__ parameters exposures noise tails stack masks combine pipeline products tables "
+    "simulate",
     "detectors/": "__init__ base fill lacosmic pycosmic",
-    "mm/": "__init__ diagram simulation boundary criterion",
+    "mm/": "__init__ scene diagram simulation groups analytic boundary criterion method shape flux "
+    "offsets",
     "plots/": "__init__",
 }
 WITHOUT_TESTS_OF_THEIR_OWN = ("__init__.py", "errors.py", "mm/__init__.py", "configs/", "plots/")

@@ -22,6 +22,7 @@ OPTIONAL = {
     "pixels_to_be_flagged_as_cr",
     "pixels_to_be_ignored_as_cr",
     "pixels_to_be_replaced_by_local_median",
+    "mm_false_pixels",
     "mm_xy_offsets",
     "mm_crosscorr_region",
     "mm_fixed_points_in_boundary",
@@ -32,12 +33,14 @@ OPTIONAL = {
 NUMERIC = [
     name
     for name, (_, p) in DESCRIBED.items()
-    if name in ("mm_threshold", "flux_factor")
+    if name in ("mm_threshold", "flux_factor", "mm_false_pixels")
     or type(p.default[0] if isinstance(p.default, tuple) else p.default) in (int, float)
 ]
 FLAGS = [name for name, (_, p) in DESCRIBED.items() if isinstance(p.default, bool)]
 CHOICES = [name for name, (_, p) in DESCRIBED.items() if isinstance(p.default, str)]
 NONES = [None, "", "none", "null", " None "]
+OFFSETS = [{"mm_xy_offsets": [[0, 0]] * 3}, {"mm_crosscorr_region": [1, 40, 1, 40]}]
+CALIBRATED = ["mm_synthetic: median", "mm_boundary_fit: spline", "no offsets"]
 INPUTS = {"images": ["a.fits", "b.fits", "c.fits"], "gain": 1.0, "rnoise": 3.4}
 
 
@@ -118,6 +121,9 @@ def test_meaning_of_crmethod(crmethod, detector, uses_mm):
     [
         ("pc_replace_error", "1.0E6", 1.0e6),
         ("mm_nbinom_shape", "1E3", 1000.0),
+        ("mm_nbinom_shape", 0.5, 0.5),
+        ("mm_nbinom_shape", "auto", "auto"),
+        ("mm_simulation", "analytic", "analytic"),
         ("la_niter", "4", 4),
         ("la_niter", 4.0, 4),
         ("la_sigclip", 5, 5.0),
@@ -180,6 +186,13 @@ def test_accepted_values(name, given, expected):
         ("mm_knots_splfit", 1),
         ("mm_seed", -1),
         ("mm_threshold", -0.5),
+        ("mm_nbinom_shape", 0),
+        ("mm_nbinom_shape", "automatic"),
+        ("mm_nbinom_shape", float("inf")),
+        ("mm_simulation", "exact"),
+        ("mm_false_pixels", 0),
+        ("mm_false_pixels", -1),
+        ("mm_false_pixels", "auto"),
         ("flux_factor", "automatic"),
         ("flux_factor", [1, 0, 1]),
         ("mm_crosscorr_region", 5),
@@ -288,9 +301,9 @@ def test_all_faults_in_one_report():
 
 
 def test_faults_of_values_and_of_what_is_not_there_yet_come_together():
-    _, faults = Parameters.parse({"interactive": True, "la_niter": 0, "mm_xy_offsets": [[0, 0]]})
+    _, faults = Parameters.parse({"interactive": True, "la_niter": 0, "verify_cr": True})
     text = "; ".join(faults)
-    assert all(name in text for name in ("interactive", "la_niter", "mm_xy_offsets"))
+    assert all(name in text for name in ("interactive", "la_niter", "verify_cr"))
 
 
 @pytest.mark.parametrize("alias", ["pixels_to_be-flagged_as_cr"])
@@ -338,6 +351,32 @@ def test_two_thresholds(given, adu, rnoise):
             {"pixels_to_be_flagged_as_cr": [[1, 2]], "pixels_to_be_ignored_as_cr": [[1, 2]]},
             ["[[1, 2]]", "pixels_to_be_flagged_as_cr", "pixels_to_be_ignored_as_cr"],
         ),
+        (
+            {"mm_xy_offsets": [[0, 0]] * 3, "mm_crosscorr_region": [1, 40, 1, 40]},
+            ["mm_xy_offsets and mm_crosscorr_region exclude each other"],
+        ),
+        *(
+            (
+                offsets | {"mm_synthetic": "single"},
+                ["mm_xy_offsets and mm_crosscorr_region need mm_synthetic: median"],
+            )
+            for offsets in OFFSETS
+        ),
+        *(
+            (
+                {"mm_false_pixels": 5, "mm_simulation": "analytic"} | other,
+                ["mm_false_pixels needs mm_simulation: analytic", *CALIBRATED],
+            )
+            for other in (
+                {"mm_simulation": "montecarlo"},
+                {"mm_synthetic": "single"},
+                {
+                    "mm_boundary_fit": "piecewise",
+                    "mm_fixed_points_in_boundary": [[0, 1], [2, 3]],
+                },
+                *OFFSETS,
+            )
+        ),
     ],
 )
 def test_parameters_that_contradict_each_other(given, needles):
@@ -350,23 +389,41 @@ def test_parameters_that_contradict_each_other(given, needles):
     ("name", "given"),
     [
         *(("crmethod", name) for name in ("deepcr", "conn", "mm_deepcr", "mm_conn")),
-        ("flux_factor", "auto"),
-        ("flux_factor", 1.0),
-        ("flux_factor", [1, 1, 1]),
-        ("flux_factor_regions", [[1, 2, 3, 4]]),
         ("interactive", True),
         ("verify_cr", True),
         ("maxplots", 5),
         ("maxplots", -1),
-        ("mm_photon_distribution", "nbinom"),
-        ("mm_xy_offsets", [[0, 0], [1, 1], [2, 2]]),
-        ("mm_crosscorr_region", [1, 2, 3, 4]),
     ],
 )
 def test_what_is_not_there_yet_says_so_and_what_is_accepted(name, given):
     with pytest.raises(InputError, match=rf"{name}.* not available .*accepted: \w") as caught:
         Parameters.from_mapping({name: given})
     assert str(caught.value).count("not available") == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"flux_factor": value} for value in ("auto", 1.0, [1, 1, 1])),
+        {"flux_factor_regions": [[1, 2, 3, 4]]},
+        *({"mm_nbinom_shape": value} for value in (50.0, "auto")),
+        {"mm_xy_offsets": [[0, 0], [1, 1], [2, 2]]},
+        {"mm_crosscorr_region": [1, 2, 3, 4]},
+        {"mm_xy_offsets": [[0, 0]], "mm_simulation": "analytic"},
+        {"mm_synthetic": "single", "mm_simulation": "analytic"},
+        {"mm_false_pixels": 5, "mm_simulation": "analytic"},
+        {"mm_false_pixels": "none", "mm_synthetic": "single"},
+        {
+            "mm_boundary_fit": "piecewise",
+            "mm_fixed_points_in_boundary": [[0, 1], [2, 3]],
+            "mm_simulation": "analytic",
+        },
+    ],
+)
+@pytest.mark.parametrize("distribution", ["poisson", "nbinom"])
+def test_what_goes_together(given, distribution):
+    given = given | {"mm_photon_distribution": distribution}
+    assert Parameters.parse(given)[1] == []
 
 
 @pytest.mark.parametrize("crmethod", ["lacosmic", "pycosmic", "mmcosmic"])

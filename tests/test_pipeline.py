@@ -121,15 +121,15 @@ def test_result_does_not_depend_on_workers_but_on_the_seed(exposures, synthetic)
     one = detect(exposures, workers=1, mm_synthetic=synthetic)
     other = detect(exposures, workers=3, mm_synthetic=synthetic)
     assert_same_masks(one.masks, other.masks)
-    counts = one.diagram.simulated.counts
-    np.testing.assert_array_equal(counts, other.diagram.simulated.counts)
-    again = detect(exposures, mm_synthetic=synthetic, mm_seed=7).diagram.simulated
-    assert again.limits != one.diagram.simulated.limits
+    counts = one.diagram.clean.counts
+    np.testing.assert_array_equal(counts, other.diagram.clean.counts)
+    again = detect(exposures, mm_synthetic=synthetic, mm_seed=7).diagram.clean
+    assert again.limits != one.diagram.clean.limits
 
 
 def test_single_and_median_simulate_different_signals(exposures):
-    median = detect(exposures, mm_synthetic="median").diagram.simulated
-    single = detect(exposures, mm_synthetic="single").diagram.simulated
+    median = detect(exposures, mm_synthetic="median").diagram.clean
+    single = detect(exposures, mm_synthetic="single").diagram.clean
     assert not np.array_equal(median.counts, single.counts)
 
 
@@ -238,7 +238,7 @@ def test_new_seed_each_time_is_told():
     one, other = (detect(field, mm_seed=None).diagram for _ in range(2))
     assert one.seed != other.seed
     again = detect(field, mm_seed=one.seed).diagram
-    np.testing.assert_array_equal(again.simulated.counts, one.simulated.counts)
+    np.testing.assert_array_equal(again.clean.counts, one.clean.counts)
 
 
 def test_five_exposures_find_triple_hits():

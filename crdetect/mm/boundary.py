@@ -77,7 +77,7 @@ class Boundary:
         return self.curve(x)
 
 
-def boundary_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
+def simulated_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
     """In each column, the y above which one pixel of all simulated sets is expected.
 
     It is the quantile 1 − 1/n of the column's n pixels, interpolated between the centres of the
@@ -90,7 +90,6 @@ def boundary_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
     x, y : arrays
         Centre of the column and height, ADU.
     """
-    x_edges = diagram.limits.x_edges
     step = diagram.limits.ymax / len(diagram.counts)
     pixels = np.rint(diagram.counts * diagram.nsets)
     filled = np.flatnonzero(pixels.any(axis=0))
@@ -98,16 +97,41 @@ def boundary_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
     # the pixels of a bin count from its centre on: a step lower, those of the top bin are above
     y = step * (top + 0.5 - 1 / pixels[top, filled])
     y[pixels[:, filled].sum(axis=0) < 2] = 0.0
-    return 0.5 * (x_edges[filled] + x_edges[filled + 1]), np.maximum(y, 0.0)
+    return _column_centres(diagram, filled), np.maximum(y, 0.0)
 
 
-def fit_boundary(diagram: Diagram, parameters: MM) -> Boundary:
-    """Find the boundary of a simulated diagram.
+def computed_points(diagram: Diagram, expected: float) -> tuple[np.ndarray, np.ndarray]:
+    """In each column, the y above which so many pixels are expected.
+
+    Between the edges of bins the number falls exponentially. A column with fewer pixels has no
+    point.
+
+    Returns
+    -------
+    x, y : arrays
+        Centre of the column and height, ADU.
+    """
+    edges = diagram.limits.y_edges
+    above = np.cumsum(diagram.counts[::-1], axis=0)[::-1]
+    filled = np.flatnonzero(above[0] > expected)
+    least = np.finfo(float).tiny
+    logs = np.log(np.maximum(np.vstack([above[:, filled], np.zeros(filled.size)]), least))
+    y = [np.interp(-np.log(expected), -column, edges) for column in logs.T]
+    return _column_centres(diagram, filled), np.array(y)
+
+
+def _column_centres(diagram: Diagram, columns: np.ndarray) -> np.ndarray:
+    edges = diagram.limits.x_edges
+    return 0.5 * (edges[columns] + edges[columns + 1])
+
+
+def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
+    """Fit a boundary to the points of a diagram.
 
     Parameters
     ----------
-    diagram : Diagram
-        Simulated clean pixels.
+    x, y : arrays
+        What `simulated_points` or `computed_points` found, ADU; not used for piecewise.
     parameters : MM
         Kind of boundary, knots, rounds and fixed points.
 
@@ -118,7 +142,7 @@ def fit_boundary(diagram: Diagram, parameters: MM) -> Boundary:
     Raises
     ------
     InputError
-        If the diagram has too few columns with pixels for a spline.
+        If there are too few points for a spline.
 
     References
     ----------
@@ -129,7 +153,6 @@ def fit_boundary(diagram: Diagram, parameters: MM) -> Boundary:
         order = np.argsort(fixed.x)
         rounds = (_polyline(fixed.x[order], fixed.y[order]),)
         return Boundary("piecewise", rounds, Points(*np.zeros((3, 0))), fixed)
-    x, y = boundary_points(diagram.without_isolated(parameters.mm_hist2d_min_neighbors))
     if np.unique(np.append(x, fixed.x)).size < 2:
         raise InputError(
             "the Median-Minimum diagram has fewer than two columns with clean pixels: "
@@ -142,6 +165,12 @@ def fit_boundary(diagram: Diagram, parameters: MM) -> Boundary:
         weight = np.where(y > rounds[-1](x), raised, 1.0)
         rounds.append(_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit))
     return Boundary("spline", tuple(rounds), Points(x, y, weight), fixed)
+
+
+def boundary_of_simulated(diagram: Diagram, parameters: MM) -> Boundary:
+    """Fit a boundary to a simulated diagram, without its isolated bins; see `fit_boundary`."""
+    points = simulated_points(diagram.without_isolated(parameters.mm_hist2d_min_neighbors))
+    return fit_boundary(*points, parameters)
 
 
 def _fixed_points(parameters: MM) -> Points:

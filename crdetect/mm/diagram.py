@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from crdetect.parameters import MM
+
 BINS = 100
 """Bins of the diagram in each direction."""
+
+_MARGIN = 0.05  # free space above the highest fixed point
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,14 @@ class Limits:
     xmin: float
     xmax: float
     ymax: float
+
+    @classmethod
+    def around(cls, xmin: float, xmax: float, ymax: float, parameters: MM) -> Limits:
+        """Make limits that hold these values, as far as the parameters do not set others."""
+        fixed = [point[1] for point in parameters.mm_fixed_points_in_boundary or ()]
+        ymax = max([parameters.mm_ydiag_max or ymax, *((1 + _MARGIN) * y for y in fixed)])
+        # exposures without any noise still have a diagram
+        return cls(xmin, max(xmax, np.nextafter(xmin, np.inf) + 1e-3), ymax or 1.0)
 
     @property
     def x_edges(self) -> np.ndarray:
@@ -61,13 +73,13 @@ class Diagram:
         Its extent.
     counts : (BINS, BINS) array of float
         Mean number of pixels per set of exposures; rows are y, columns x.
-    nsets : int
-        How many sets the mean is over; 1 for the real exposures.
+    nsets : int or None
+        How many sets the mean is over; 1 for the real exposures, None for a computed one.
     """
 
     limits: Limits
     counts: np.ndarray
-    nsets: int
+    nsets: int | None
 
     def without_isolated(self, min_neighbors: int) -> Diagram:
         """Empty the bins that have fewer non-empty neighbours (of 8) than asked for."""

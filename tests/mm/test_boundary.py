@@ -6,7 +6,13 @@ from scipy.interpolate import BSpline
 from scipy.optimize import lsq_linear, minimize
 
 from crdetect import InputError
-from crdetect.mm.boundary import boundary_points, fit_boundary, fit_rising_spline
+from crdetect.mm.boundary import (
+    boundary_of_simulated,
+    computed_points,
+    fit_boundary,
+    fit_rising_spline,
+    simulated_points,
+)
 from crdetect.mm.diagram import BINS, Diagram, Limits
 from crdetect.parameters import MM
 
@@ -43,7 +49,7 @@ def test_points_of_random_columns(seed, nsets, level):
     rng = np.random.default_rng(seed)
     fading = np.exp(-np.arange(BINS) / rng.uniform(3, 40))[:, np.newaxis]
     pixels = rng.poisson(level * fading * rng.uniform(0, 2, BINS))
-    x, y = boundary_points(Diagram(LIMITS, pixels / nsets, nsets))
+    x, y = simulated_points(Diagram(LIMITS, pixels / nsets, nsets))
     filled = np.flatnonzero(pixels.sum(axis=0))
     np.testing.assert_allclose(x, LIMITS.xmin + (filled + 0.5) * 5.0)
     expected = [height_by_search(pixels[:, column], 2.0) for column in filled]
@@ -66,13 +72,57 @@ def test_points_of_random_columns(seed, nsets, level):
 def test_points_by_hand(rows, counts, expected):
     pixels = np.zeros((BINS, BINS))
     pixels[rows, 7] = counts
-    x, y = boundary_points(Diagram(LIMITS, pixels / 10, 10))
+    x, y = simulated_points(Diagram(LIMITS, pixels / 10, 10))
     assert x.tolist() == [-50 + 7.5 * 5]
     assert y.tolist() == pytest.approx([expected], abs=1e-9)
 
 
 def test_points_of_an_empty_diagram():
-    x, y = boundary_points(Diagram(LIMITS, np.zeros((BINS, BINS)), 10))
+    x, y = simulated_points(Diagram(LIMITS, np.zeros((BINS, BINS)), 10))
+    assert x.size == y.size == 0
+
+
+def falling(scale, number):
+    """A diagram whose columns fall exponentially, each with its own scale and number."""
+    edges = LIMITS.y_edges[:, np.newaxis]
+    above = number * np.exp(-edges / scale)
+    return Diagram(LIMITS, above[:-1] - above[1:], None), above
+
+
+@pytest.mark.parametrize("expected", [1e-6, 0.02, 0.1, 1.0, 7.0])
+def test_computed_points_of_exponential_columns(expected):
+    scale, number = np.linspace(2, 9, BINS), np.geomspace(1e-3, 1e5, BINS)
+    diagram, above = falling(scale, number)
+    x, y = computed_points(diagram, expected)
+    # what is beyond the diagram is not known
+    inside = number - above[-1]
+    filled = inside > expected
+    assert 0 < filled.sum() < BINS or expected < 1e-3
+    np.testing.assert_allclose(x, LIMITS.xmin + (np.flatnonzero(filled) + 0.5) * 5.0)
+    exact = (scale * np.log(number / expected))[filled]
+    below = (exact < 150) & (above[-1][filled] < 1e-3 * expected)
+    assert below.any()
+    np.testing.assert_allclose(y[below], exact[below], rtol=1e-3)
+    assert y.max() <= 200
+
+
+def test_computed_points_are_lower_where_more_are_expected():
+    diagram, _ = falling(np.linspace(2, 9, BINS), np.full(BINS, 1e5))
+    heights = [computed_points(diagram, n)[1] for n in (1e-9, 1e-3, 0.1, 1.0, 100.0, 9e4)]
+    assert all((low < high).all() for high, low in zip(heights, heights[1:], strict=False))
+
+
+def test_computed_points_within_one_bin():
+    """A column of one filled bin: the number falls from its lower to its upper edge."""
+    counts = np.zeros((BINS, BINS))
+    counts[7, 3] = 50.0
+    x, y = computed_points(Diagram(LIMITS, counts, None), 0.1)
+    assert x.tolist() == [-50 + 3.5 * 5]
+    assert 14 <= y[0] <= 16
+
+
+def test_computed_points_of_an_empty_diagram():
+    x, y = computed_points(Diagram(LIMITS, np.zeros((BINS, BINS)), None), 0.1)
     assert x.size == y.size == 0
 
 
@@ -222,10 +272,10 @@ def diagram():
 @pytest.mark.parametrize("rounds", [0, 1, 5])
 def test_rounds_raise_the_boundary(diagram, rounds, fixed):
     parameters = MM(mm_niter_boundary_extension=rounds, mm_fixed_points_in_boundary=fixed)
-    boundary = fit_boundary(diagram, parameters)
+    boundary = boundary_of_simulated(diagram, parameters)
     assert boundary.kind == "spline"
     assert len(boundary.rounds) == rounds + 1
-    x, y = boundary_points(diagram)
+    x, y = simulated_points(diagram)
     np.testing.assert_array_equal(boundary.points.x, x)
     np.testing.assert_array_equal(boundary.points.y, y)
     x_fixed, y_fixed, weight_fixed = np.array([(*p, 10000.0)[:3] for p in fixed]).reshape(-1, 3).T
@@ -248,7 +298,7 @@ def test_rounds_raise_the_boundary(diagram, rounds, fixed):
 
 @pytest.mark.parametrize("weight", [1.0, 3.0])
 def test_weight_of_the_points_above(diagram, weight):
-    boundary = fit_boundary(
+    boundary = boundary_of_simulated(
         diagram, MM(mm_weight_boundary_extension=weight, mm_niter_boundary_extension=3)
     )
     assert set(boundary.points.weight) == {1.0, weight**3}
@@ -256,7 +306,7 @@ def test_weight_of_the_points_above(diagram, weight):
 
 def test_isolated_bins_do_not_raise_it(diagram):
     with_it, without = (
-        fit_boundary(diagram, MM(mm_hist2d_min_neighbors=least)) for least in (0, 1)
+        boundary_of_simulated(diagram, MM(mm_hist2d_min_neighbors=least)) for least in (0, 1)
     )
     assert with_it.points.y.max() > 170
     assert without.points.y.max() < 100
@@ -267,7 +317,7 @@ def test_isolated_bins_do_not_raise_it(diagram):
 )
 def test_fixed_points_are_met(diagram, fixed):
     parameters = MM(mm_fixed_points_in_boundary=fixed, mm_hist2d_min_neighbors=1)
-    boundary = fit_boundary(diagram, parameters)
+    boundary = boundary_of_simulated(diagram, parameters)
     for x, y in fixed:
         assert boundary(np.array([x]))[0] == pytest.approx(y, rel=0.02)
     assert boundary.fixed.x.tolist() == [x for x, _ in fixed]
@@ -276,7 +326,7 @@ def test_fixed_points_are_met(diagram, fixed):
 
 def test_fixed_points_of_little_weight(diagram):
     heavy, light, without = (
-        fit_boundary(
+        boundary_of_simulated(
             diagram,
             MM(mm_fixed_points_in_boundary=points, mm_hist2d_min_neighbors=1),
         )(np.array([200.0]))[0]
@@ -289,7 +339,7 @@ def test_fixed_points_of_little_weight(diagram):
 @pytest.mark.parametrize("order", [1, -1])
 def test_piecewise_boundary(diagram, order):
     corners = [[0.0, 10.0], [100.0, 50.0], [250.0, 40.0]]
-    boundary = fit_boundary(
+    boundary = boundary_of_simulated(
         diagram,
         MM(mm_boundary_fit="piecewise", mm_fixed_points_in_boundary=corners[::order]),
     )
@@ -309,11 +359,21 @@ def test_piecewise_boundary(diagram, order):
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_constant_beyond_the_outer_knots(diagram, parameters, dtype):
-    boundary = fit_boundary(diagram, parameters)
+    boundary = boundary_of_simulated(diagram, parameters)
     first, last = boundary.curve.knots[[0, -1]]
     below, above = dtype([first - 1e5, first - 1, first]), dtype([last, last + 1, last + 1e5])
     np.testing.assert_allclose(boundary(below), boundary(np.array([first]))[0], rtol=1e-5)
     np.testing.assert_allclose(boundary(above), boundary(np.array([last]))[0], rtol=1e-5)
+
+
+def test_boundary_of_simulated_is_a_fit_to_its_points(diagram):
+    parameters = MM(mm_hist2d_min_neighbors=1, mm_fixed_points_in_boundary=[[100.0, 60.0]])
+    kept = diagram.without_isolated(1)
+    assert (kept.counts != diagram.counts).any()
+    one = boundary_of_simulated(diagram, parameters)
+    other = fit_boundary(*simulated_points(kept), parameters)
+    x = np.linspace(-60, 460, 100)
+    np.testing.assert_array_equal(one(x), other(x))
 
 
 @pytest.mark.parametrize("columns", [[], [7]])
@@ -321,11 +381,11 @@ def test_too_few_columns_for_a_spline(columns):
     counts = np.zeros((BINS, BINS))
     counts[3, columns] = 10
     with pytest.raises(InputError, match="fewer than two columns"):
-        fit_boundary(Diagram(LIMITS, counts, 1), MM())
+        boundary_of_simulated(Diagram(LIMITS, counts, 1), MM())
 
 
 def test_two_columns_do():
     counts = np.zeros((BINS, BINS))
     counts[3, 10], counts[8, 90] = 10, 10
-    boundary = fit_boundary(Diagram(LIMITS, counts, 1), MM())
+    boundary = boundary_of_simulated(Diagram(LIMITS, counts, 1), MM())
     np.testing.assert_allclose(boundary(boundary.points.x), boundary.points.y, atol=1e-3)

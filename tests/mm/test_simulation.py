@@ -2,23 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from crdetect import InputError, Noise, Stack
+from scenes import chi_square_per_bin, scene_of
+
+from crdetect import Noise
 from crdetect.mm.diagram import BINS
-from crdetect.mm.simulation import Scene, make_scene, simulate
+from crdetect.mm.simulation import blocks, draw_points, simulate
 from crdetect.parameters import MM
 
-NONE = (np.inf, -np.inf)  # no real exposures to span
-
-
-def scene_of(signals_adu, noise, coincidences=2):
-    return Scene([np.asarray(s, np.float32) for s in signals_adu], noise, coincidences)
-
-
-def chi_square_per_bin(found, expected, variance):
-    used = expected > 5
-    assert used.sum() > 50
-    chi_square = np.sum((found - expected)[used] ** 2 / variance[used]) / used.sum()
-    return chi_square, np.sqrt(2 / used.sum())
+ROOM = 2.0
 
 
 # ---------------------------------------------------------------------------------------------
@@ -29,7 +20,7 @@ def test_read_noise_alone_against_order_statistics():
     """Density of the two lowest of three Gaussian values: 6 φ(a) φ(b) (1 − Φ(b)), a < b."""
     n, sigma, nsets = 60000, 2.0, 5
     diagram = simulate(
-        scene_of([np.zeros(n)] * 3, Noise(1.0, sigma)), NONE, MM(mm_nsimulations=nsets), 2
+        scene_of([np.zeros(n)] * 3, Noise(1.0, sigma)), ROOM, MM(mm_nsimulations=nsets), 2
     )
     fine = 8  # points per bin and direction
     limits = diagram.limits
@@ -72,7 +63,7 @@ def test_diagram_against_an_independent_simulation(case):
     signals, gain, rnoise, c = CASES[case]
     nsets = 4
     diagram = simulate(
-        scene_of(signals, Noise(gain, rnoise), c), NONE, MM(mm_nsimulations=nsets), 2
+        scene_of(signals, Noise(gain, rnoise), c), ROOM, MM(mm_nsimulations=nsets), 2
     )
     limits = diagram.limits
     ranges = [[0, limits.ymax], [limits.xmin, limits.xmax]]
@@ -91,31 +82,31 @@ def test_diagram_against_an_independent_simulation(case):
 
 @pytest.fixture(scope="module")
 def large():
-    """More pixels than one job has."""
+    """More pixels than one block has."""
     signal = np.linspace(0, 100, 600_000)
     scene = scene_of([signal] * 3, Noise(1.0, 3.0))
-    assert len(scene.jobs) > 2
+    assert len(blocks(scene)) > 2
     return scene
 
 
 def test_number_of_threads_does_not_matter(large):
-    one, two, five = (simulate(large, NONE, MM(mm_nsimulations=2), n) for n in (1, 2, 5))
+    one, two, five = (simulate(large, ROOM, MM(mm_nsimulations=2), n) for n in (1, 2, 5))
     assert one.limits == two.limits == five.limits
     np.testing.assert_array_equal(one.counts, two.counts)
     np.testing.assert_array_equal(one.counts, five.counts)
 
 
-def test_jobs_cover_all_pixels(large):
-    covered = np.concatenate([np.arange(600_000)[job] for job in large.jobs])
+def test_blocks_cover_all_pixels(large):
+    covered = np.concatenate([np.arange(600_000)[block] for block in blocks(large)])
     np.testing.assert_array_equal(covered, np.arange(600_000))
 
 
 @pytest.mark.parametrize("nsets", [1, 2])
-def test_jobs_and_sets_draw_different_numbers(large, nsets):
-    """Were two jobs, or two sets, drawn alike, every bin would hold an even number."""
-    n = large.jobs[0].stop * (2 // nsets)
+def test_blocks_and_sets_draw_different_numbers(large, nsets):
+    """Were two blocks, or two sets, drawn alike, every bin would hold an even number."""
+    n = blocks(large)[0].stop * (2 // nsets)
     scene = scene_of([np.full(n, 50.0)] * 3, Noise(1.0, 3.0))
-    diagram = simulate(scene, NONE, MM(mm_nsimulations=nsets), 2)
+    diagram = simulate(scene, ROOM, MM(mm_nsimulations=nsets), 2)
     assert (np.rint(diagram.counts * nsets) % 2 == 1).any()
 
 
@@ -125,7 +116,7 @@ def test_jobs_and_sets_draw_different_numbers(large, nsets):
 )
 def test_seeds(seed, other, equal):
     scene = scene_of([np.full(500, 20.0)] * 3, Noise(1.0, 3.0))
-    one, two = (simulate(scene, NONE, MM(mm_seed=s, mm_nsimulations=2), 1) for s in (seed, other))
+    one, two = (simulate(scene, ROOM, MM(mm_seed=s, mm_nsimulations=2), 1) for s in (seed, other))
     assert (one.limits == two.limits and np.array_equal(one.counts, two.counts)) == equal
 
 
@@ -135,9 +126,10 @@ def test_seeds(seed, other, equal):
 
 @pytest.mark.parametrize("real", [(-500.0, 10.0), (10.0, 5000.0), (-500.0, 5000.0), (10.0, 11.0)])
 def test_x_spans_real_and_simulated_values(real):
-    scene = scene_of([np.full(2000, 50.0)] * 3, Noise(1.0, 3.0))
-    alone = simulate(scene, NONE, MM(), 1).limits
-    limits = simulate(scene, real, MM(), 1).limits
+    signals = [np.full(2000, 50.0)] * 3
+    alone = simulate(scene_of(signals, Noise(1.0, 3.0)), ROOM, MM(), 1).limits
+    scene = scene_of(signals, Noise(1.0, 3.0), min2d_adu=np.resize(real, 2000))
+    limits = simulate(scene, ROOM, MM(), 1).limits
     assert limits.xmin == min(real[0], alone.xmin)
     assert limits.xmax == max(real[1], alone.xmax)
     assert alone.xmin < 50 < alone.xmax
@@ -153,23 +145,33 @@ def test_x_spans_real_and_simulated_values(real):
 )
 def test_top_of_the_diagram(given, expected):
     scene = scene_of([np.full(2000, 50.0)] * 3, Noise(1.0, 3.0))
-    assert simulate(scene, NONE, MM(**given), 1).limits.ymax == pytest.approx(expected)
+    assert simulate(scene, ROOM, MM(**given), 1).limits.ymax == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("given", [{}, {"mm_fixed_points_in_boundary": [[0, 0.1]]}])
 def test_automatic_top_leaves_room(given):
     scene = scene_of([np.full(2000, 50.0)] * 3, Noise(1.0, 3.0))
-    diagram = simulate(scene, NONE, MM(mm_nsimulations=20, **given), 1)
+    diagram = simulate(scene, ROOM, MM(mm_nsimulations=20, **given), 1)
     highest = diagram.limits.y_edges[1:][diagram.counts.any(axis=1)].max()
     assert highest <= 0.9 * diagram.limits.ymax
     assert 2 * highest >= 0.8 * diagram.limits.ymax
+
+
+@pytest.mark.parametrize("room", [1.0, 2.0, 4.0])
+def test_room_above_the_first_set(room):
+    """Two sets draw the same first one: its highest pixel fixes the top."""
+    scene = scene_of([np.full(2000, 50.0)] * 3, Noise(1.0, 3.0))
+    first = simulate(scene, 1.0, MM(mm_nsimulations=1), 1).limits
+    limits = simulate(scene, room, MM(mm_nsimulations=2), 1).limits
+    assert limits.ymax == pytest.approx(room * first.ymax)
+    assert (limits.xmin, limits.xmax) == (first.xmin, first.xmax)
 
 
 @pytest.mark.parametrize("level", [0.0, 100.0, 1e6])
 def test_exposures_without_noise(level):
     """Poisson statistics remain, unless there is no signal."""
     scene = scene_of([np.full(100, level)] * 3, Noise(1e9, 0.0))
-    diagram = simulate(scene, (level, level), MM(mm_nsimulations=3), 1)
+    diagram = simulate(scene, ROOM, MM(mm_nsimulations=3), 1)
     limits = diagram.limits
     assert limits.xmin < limits.xmax
     assert limits.ymax > 0
@@ -177,41 +179,31 @@ def test_exposures_without_noise(level):
 
 
 # ---------------------------------------------------------------------------------------------
-# The scene
+# The exposures of a scene
 
 
-def test_scene_holds_the_clean_pixels():
-    cube = np.random.default_rng(1).normal(10, 1, (3, 4, 5)).astype(np.float32)
-    cube[1, 0, 0] = np.nan
-    excluded = np.zeros((4, 5), bool)
-    excluded[2, 3] = True
-    gain = np.arange(1.0, 21.0).reshape(4, 5)
-    signal = np.linspace(-5, 14, 20, dtype=np.float32).reshape(4, 5)
-    other = signal + 1
-    scene = make_scene(Stack(cube), [signal, signal, other], Noise(gain, 2.0), 2, excluded)
-    clean = ~excluded
-    clean[0, 0] = False
-    for found, expected in zip(scene.signals_adu, [signal, signal, other], strict=True):
-        np.testing.assert_array_equal(found, np.maximum(expected[clean], 0))
-    assert scene.signals_adu[0] is scene.signals_adu[1]
-    np.testing.assert_array_equal(scene.noise.gain, gain[clean])
-    assert (scene.noise.rnoise_adu, scene.coincidences) == (2.0, 2)
-    assert signal.min() < 0  # not changed
+def test_points_of_any_number_of_exposures_and_hits():
+    """Without noise each exposure is known: 2^25 photons and more are exact to 1e-3."""
+    levels = np.array([7.0, 3.0, 9.0, 1.0, 8.0, 2.0, 6.0, 4.0, 5.0])
+    for n in range(3, 10):
+        for c in range(2, n):
+            signals = [np.full(4, level) for level in levels[:n]]
+            scene = scene_of(signals, Noise(1e8, 0.0), c)
+            minimum, height = draw_points(scene, slice(None), np.random.default_rng(1))
+            ordered = np.sort(levels[:n])
+            np.testing.assert_allclose(minimum, np.mean(ordered[: n - c]), rtol=1e-3)
+            np.testing.assert_allclose(minimum + height, np.median(ordered), rtol=1e-3)
 
 
-def test_scene_without_clean_pixels():
-    cube = np.ones((3, 2, 2), np.float32)
-    cube[0, 0, 0] = np.nan
-    excluded = np.array([[False, True], [True, True]])
-    with pytest.raises(InputError, match="has a value in every exposure"):
-        make_scene(Stack(cube), [cube[0]] * 3, Noise(1.0, 1.0), 2, excluded)
-
-
-def test_scene_of_a_stack_with_maps_is_simulated():
-    shape = (20, 30)
-    cube = np.random.default_rng(1).normal(50, 3, (3, *shape)).astype(np.float32)
-    noise = Noise(np.full(shape, 2.0), np.full(shape, 3.0))
-    signal = np.full(shape, 50, np.float32)
-    scene = make_scene(Stack(cube), [signal] * 3, noise, 2, np.zeros(shape, bool))
-    diagram = simulate(scene, NONE, MM(mm_nsimulations=1), 2)
-    assert diagram.counts.sum() == 600
+def test_each_exposure_has_its_own_factor_and_noise():
+    """Of three values far apart the lowest and the middle one are those of two exposures."""
+    n = 40_000
+    noises = [Noise(1.0, 2.0), Noise(4.0, 3.0), Noise(2.0, 5.0)]
+    scene = scene_of([np.full(n, 400.0)] * 3, noises, factors=[1.0, 2.0, 3.0])
+    minimum, height = draw_points(scene, slice(None), np.random.default_rng(3))
+    for values, mean, variance in (
+        (minimum.astype(float), 400.0, 400 + 4),
+        (minimum.astype(float) + height, 800.0, 200 + 9),
+    ):
+        assert abs(values.mean() - mean) < 4.5 * np.sqrt(variance / n)
+        assert abs(values.var() / variance - 1) < 4.5 * np.sqrt(2 / n)

@@ -21,7 +21,7 @@ from crdetect.detectors import REGISTRY, PeaksAndTails
 from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, features_touching
 from crdetect.mm import boundary as boundary_module
-from crdetect.mm.boundary import fit_boundary
+from crdetect.mm.boundary import boundary_of_simulated
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram, Limits
 from crdetect.parameters import MM, Inputs, LACosmic, Parameters, PyCosmic
@@ -135,8 +135,8 @@ def test_fit_through_the_peers_points_gives_the_peers_mask(
 ):
     recorded = np.load(shared / f"peer/boundary/{name}.npz")
     points = recorded["fit0_x"], recorded["fit0_y"]
-    monkeypatch.setattr(boundary_module, "boundary_points", lambda _: points)
-    mask = mediancr_of(shared, images, name, fit_boundary(recorded_diagram(recorded), MM()))
+    monkeypatch.setattr(boundary_module, "simulated_points", lambda _: points)
+    mask = mediancr_of(shared, images, name, boundary_of_simulated(recorded_diagram(recorded), MM()))
     assert jaccard(dilated(mask, dilation), peer_of(shared, name, dilation)) >= 0.95
 
 
@@ -144,7 +144,7 @@ def test_fit_through_the_peers_points_gives_the_peers_mask(
 def test_spline_from_the_peers_histogram_gives_its_mask(shared, images, dilation):
     recorded = np.load(shared / "peer/boundary/mm_pycosmic.npz")
     mask = mediancr_of(
-        shared, images, "mm_pycosmic", fit_boundary(recorded_diagram(recorded), MM())
+        shared, images, "mm_pycosmic", boundary_of_simulated(recorded_diagram(recorded), MM())
     )
     assert jaccard(dilated(mask, dilation), peer_of(shared, "mm_pycosmic", dilation)) >= 0.95
 
@@ -152,7 +152,7 @@ def test_spline_from_the_peers_histogram_gives_its_mask(shared, images, dilation
 @pytest.mark.parametrize("name", SPLINE_RUNS)
 def test_spline_from_the_peers_histogram_loses_only_false_positives(shared, images, name):
     recorded = np.load(shared / f"peer/boundary/{name}.npz")
-    mask = mediancr_of(shared, images, name, fit_boundary(recorded_diagram(recorded), MM()))
+    mask = mediancr_of(shared, images, name, boundary_of_simulated(recorded_diagram(recorded), MM()))
     reference = peer_of(shared, name, 0)
     hits = hits_above_1_sigma(shared)
     assert not (mask.any_code & ~reference).any()
@@ -164,8 +164,8 @@ def test_spline_from_the_peers_histogram_loses_only_false_positives(shared, imag
 def test_our_fit_meets_the_recorded_spline(shared, name, monkeypatch):
     recorded = np.load(shared / f"peer/boundary/{name}.npz")
     points = recorded["fit0_x"], recorded["fit0_y"]
-    monkeypatch.setattr(boundary_module, "boundary_points", lambda _: points)
-    ours = fit_boundary(recorded_diagram(recorded), MM())
+    monkeypatch.setattr(boundary_module, "simulated_points", lambda _: points)
+    ours = boundary_of_simulated(recorded_diagram(recorded), MM())
     theirs = BSpline(recorded["t"], recorded["c"], 3)
     x = np.linspace(recorded["t"][0], recorded["t"][-1], 200)
     np.testing.assert_allclose(ours(x), theirs(x), atol=0.5)  # ADU; a bin is 5.5
@@ -175,7 +175,7 @@ def test_our_fit_meets_the_recorded_spline(shared, name, monkeypatch):
 def test_simulated_diagram_has_the_peers_distribution(shared, name):
     _, detection = run(shared, name, mm_nsimulations=30)
     recorded = np.load(shared / f"peer/boundary/{name}.npz")
-    ours = detection.diagram.simulated
+    ours = detection.diagram.clean
     for axis, edges in ((0, recorded["bx"]), (1, recorded["by"])):
         limits = ours.limits
         own = limits.x_edges if axis == 0 else limits.y_edges

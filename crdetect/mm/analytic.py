@@ -1,0 +1,152 @@
+"""The diagram of clean pixels, computed: exact, without random numbers.
+
+A pixel has its minimum in da and median − minimum above d if one exposure i is in da, all others
+are above, and of these less than half are within d. For an odd number N of exposures of densities
+f_i and survival functions S_i, and c = N − 1, so that min2d is the minimum itself, the expected
+number of such pixels is
+
+    sum over pixels and i of f_i(a) da · P(at most (N − 3)/2 of the others are in (a, a + d]),
+
+for three exposures of f_i(a) da · S_j(a + d) · S_k(a + d). Pixels of equal expected signals share
+a term: `crdetect.mm.groups`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from crdetect.errors import InputError
+from crdetect.mm.diagram import BINS, Diagram, Limits
+from crdetect.mm.groups import Group, Population, populations, standard_normal
+from crdetect.mm.scene import Scene
+from crdetect.parameters import MM
+
+
+def check_available(nexposures: int, coincidences: int) -> None:
+    """Raise InputError unless the diagram can be computed for so many exposures and hits."""
+    if nexposures % 2 == 0 or coincidences != nexposures - 1:
+        raise InputError(
+            "mm_simulation: analytic needs an odd number N of exposures and mm_cr_coincidences: "
+            f"N − 1, not {nexposures} and {coincidences}; accepted: montecarlo"
+        )
+
+
+@dataclass(frozen=True)
+class CleanPixels:
+    """All clean pixels of some exposures.
+
+    Attributes
+    ----------
+    populations : tuple of Population
+        The pixels of each gain and read noise.
+    """
+
+    populations: tuple[Population, ...]
+
+    @classmethod
+    def of(cls, scene: Scene) -> CleanPixels:
+        """Group the pixels of a scene."""
+        return cls(tuple(populations(scene)))
+
+    def deconvolved(self) -> CleanPixels:
+        """Take the noise of the measured signals out: see `Population.deconvolved`."""
+        return CleanPixels(tuple(population.deconvolved() for population in self.populations))
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The groups of pixels of equal expected signals."""
+        return [group for population in self.populations for group in population.groups]
+
+    def limits(self, min2d_adu: np.ndarray, room: float, parameters: MM) -> Limits:
+        """Find limits for the diagram: where one pixel is expected outside.
+
+        Parameters
+        ----------
+        min2d_adu : array
+            Observed minima, to be inside too.
+        room : float
+            Height, times that above which one pixel is expected.
+        parameters : MM
+            May set other limits.
+
+        Notes
+        -----
+        Distributions are taken as normal here.
+        """
+        pixels = np.array([group.pixels for group in self.groups])
+        means = np.array([group.means for group in self.groups])
+        sigmas = np.array([group.sigmas for group in self.groups])
+        ordered = np.sort(means, axis=1)
+        spread = ordered[:, means.shape[1] // 2] - ordered[:, 0]
+        widest = sigmas.max(axis=1)
+        heights, tail = _normal_tail(means.shape[1])
+
+        def not_lower(a: float) -> np.ndarray:
+            return np.prod(ndtr((means - a) / sigmas), axis=1)
+
+        def higher(d: float) -> np.ndarray:
+            return np.interp((d - spread) / widest, heights, tail)
+
+        low, high = float((means - 9 * sigmas).min()), float((means + 9 * sigmas).max())
+        top = float((spread + 9 * widest).max())
+        xmin = _where_one(lambda a: pixels @ (1 - not_lower(a)), low, high)
+        xmax = _where_one(lambda a: pixels @ not_lower(a), high, low)
+        ymax = _where_one(lambda d: pixels @ higher(d), top, 0.0)
+        return Limits.around(
+            min(xmin, float(min2d_adu.min())),
+            max(xmax, float(min2d_adu.max())),
+            room * ymax,
+            parameters,
+        )
+
+    def diagram(self, limits: Limits) -> Diagram:
+        """Compute the expected number of pixels in each bin."""
+        above = np.zeros((BINS, BINS + 1))  # columns first: pixels above each edge of the rows
+        for group in self.groups:
+            edges, column = _cells_in_columns(limits, group)
+            if not column.size:
+                continue
+            rows = int(np.searchsorted(limits.y_edges, group.reach))
+            starts = np.flatnonzero(np.diff(column, prepend=-1))
+            number = group.above(edges, limits.y_edges[:rows])
+            above[column[starts], :rows] += np.add.reduceat(number, starts, axis=0)
+        return Diagram(limits, -np.diff(above, axis=1).T, None)
+
+    def number_above(self, boundary: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Compute how many pixels are expected above a boundary, in all the image."""
+        total = 0.0
+        for group in self.groups:
+            edges = group.cells()
+            heights = boundary(0.5 * (edges[1:] + edges[:-1]))
+            total += float(group.above(edges, heights[:, np.newaxis]).sum())
+        return total
+
+
+def _normal_tail(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probability that median − minimum of n standard normal values exceeds some heights."""
+    heights = np.linspace(0.0, 9.0, 181)
+    normal = standard_normal(n)
+    return heights, normal.above(normal.cells(), heights).sum(axis=0)
+
+
+def _where_one(number: Callable[[float], float], none: float, every: float) -> float:
+    """Find where a number of pixels is 1, between a place with none and one with all of them."""
+    if number(every) <= 1:
+        return every
+    return float(brentq(lambda place: number(place) - 1, none, every))
+
+
+def _cells_in_columns(limits: Limits, group: Group) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of cells of which none is in two columns of the diagram; the column of each."""
+    width = (limits.xmax - limits.xmin) / BINS
+    each = int(np.ceil(width / group.step))
+    first, last = (np.clip(group.span, limits.xmin, limits.xmax) - limits.xmin) * (each / width)
+    cells = np.arange(int(first), min(int(last) + 1, BINS * each))
+    edges = limits.xmin + (width / each) * np.append(cells, cells[-1:] + 1)
+    return edges, cells // each

@@ -1,0 +1,163 @@
+"""Offsets of the exposures: given or measured, and the expected signal moved by them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+
+from crdetect.errors import InputError
+from crdetect.noise import Noise
+
+_logger = logging.getLogger(__name__)
+
+_LEAST_SIDE_PX = 32  # of the region where offsets are measured
+_LARGEST_PX = 10  # offset that is looked for
+_EDGE_PX = 12  # left out of the fit: shifted images have no data there
+_SMOOTHING_PX = 1.0
+_ROUNDS = 20
+_LARGEST_ERROR_PX = 0.25  # what is known worse than that is not applied
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Offsets of the exposures.
+
+    Attributes
+    ----------
+    xy_px : (N, 2) array
+        Position (x, y) of the exposure's image relative to that of the median, pixels.
+    errors_px : (N, 2) array or None
+        Standard errors; None for offsets that were given.
+    correlation : (N, 2 r + 1, 2 r + 1) array or None
+        Cross-correlation of each exposure with the first one at whole pixels, rows are y.
+    """
+
+    xy_px: np.ndarray
+    errors_px: np.ndarray | None = None
+    correlation: np.ndarray | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether they were measured in the run."""
+        return self.correlation is not None
+
+
+def measure_offsets(
+    images_adu: Sequence[np.ndarray], noises: Sequence[Noise], region: tuple[slice, slice]
+) -> Offsets:
+    """Measure the offsets of images relative to each other.
+
+    Parameters
+    ----------
+    images_adu : sequence of N (rows, columns) arrays
+        The exposures without cosmic rays, ADU.
+    noises : sequence of N Noise
+        Their noise.
+    region : tuple of slice
+        Rows and columns to use.
+
+    Returns
+    -------
+    Offsets
+        Their median is 0 in x and in y. A component that the region does not tell (no structure
+        in that direction) is 0.
+
+    Raises
+    ------
+    InputError
+        If the region has fewer than 32 × 32 pixels.
+
+    Notes
+    -----
+    Each exposure is compared with the first: with the median it shares noise, which draws a
+    correlation towards 0. The cross-correlation gives whole pixels. From there a weighted least
+    squares fit of shift, scale and level (Lucas & Kanade 1981) goes on, whose normal equations
+    are freed from what noise adds to gradients.
+    """
+    cut = [np.asarray(image[region], float) for image in images_adu]
+    if min(cut[0].shape) < _LEAST_SIDE_PX:
+        raise InputError(
+            f"mm_crosscorr_region has {cut[0].shape[1]} × {cut[0].shape[0]} pixels (x × y); "
+            f"at least {_LEAST_SIDE_PX} × {_LEAST_SIDE_PX} are needed"
+        )
+    maps = np.array([_cross_correlate(image, cut[0]) for image in cut])
+    xy, errors = np.zeros((2, len(cut), 2))
+    for i, image in enumerate(cut[1:], start=1):
+        variance = noises[0].select(region).variance_adu2(cut[0])
+        variance = 0.5 * (variance + noises[i].select(region).variance_adu2(image))
+        xy[i], errors[i] = _fit_shift(image, cut[0], variance, _peak(maps[i]))
+    unknown = errors > _LARGEST_ERROR_PX
+    for i, axis in np.argwhere(unknown):
+        _logger.warning(
+            "offset of exposure %d in %s is not known from this region: 0 is used",
+            i + 1,
+            "xy"[axis],
+        )
+    xy = np.where(unknown, 0.0, xy)
+    return Offsets(xy - np.median(xy, axis=0), errors, maps)
+
+
+def _cross_correlate(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Cross-correlate at offsets of whole pixels up to a largest one; 1 at most."""
+    windows = [np.hanning(size + 2)[1:-1] for size in image.shape]
+    spectra = []
+    for data in (image, reference):
+        windowed = (data - np.median(data)) * np.outer(*windows)
+        spectra.append(fft.rfft2(windowed / (np.linalg.norm(windowed) or 1.0)))
+    whole = fft.fftshift(fft.irfft2(spectra[0] * np.conj(spectra[1]), image.shape))
+    middle = [size // 2 for size in image.shape]
+    return whole[tuple(slice(m - _LARGEST_PX, m + _LARGEST_PX + 1) for m in middle)]
+
+
+def _peak(correlation: np.ndarray) -> np.ndarray:
+    y, x = np.unravel_index(correlation.argmax(), correlation.shape)
+    return np.array([x, y], float) - _LARGEST_PX
+
+
+def _fit_shift(
+    image: np.ndarray, reference: np.ndarray, variance: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the shift (x, y) of an image relative to a reference, and its errors, in pixels."""
+    shift = start
+    edge = min(_EDGE_PX, min(image.shape) // 4)
+    inner = (slice(edge, -edge), slice(edge, -edge))
+    weight = 1 / _smooth(variance)[inner]
+    # of each gradient of the mean of both images, the part of its square that is noise
+    noise = np.diag([*_noise_gain() * weight.size / 2, 0.0, 0.0])
+    for _ in range(_ROUNDS):
+        moved, other = move(image, -shift / 2), move(reference, shift / 2)
+        mean, difference = 0.5 * (moved + other), _smooth(moved - other)[inner]
+        terms = [-_smooth(mean, (0, 1)), -_smooth(mean, (1, 0)), _smooth(mean)]
+        terms = np.stack([*(term[inner] for term in terms), np.ones_like(difference)])
+        normal = np.einsum("iyx,yx,jyx->ij", terms, weight, terms) - noise
+        if min(normal[0, 0], normal[1, 1]) <= 0 or np.linalg.cond(normal) > 1e15:
+            return shift, np.full(2, np.inf)
+        right = np.einsum("iyx,yx,yx->i", terms, weight, difference)
+        step = np.clip(np.linalg.solve(normal, right)[:2], -1, 1)
+        shift = np.clip(shift + step, start - 2, start + 2)
+        if np.abs(step).max() < 1e-3:
+            break
+    return shift, np.sqrt(2 * np.abs(np.diag(np.linalg.inv(normal))[:2]))
+
+
+def _smooth(image: np.ndarray, order: tuple[int, int] = (0, 0)) -> np.ndarray:
+    return ndimage.gaussian_filter(image, _SMOOTHING_PX, order=order, mode="nearest")
+
+
+def _noise_gain() -> np.ndarray:
+    """Variance of the smoothed gradients (x, y) of noise of variance 1."""
+    point = np.zeros((31, 31))
+    point[15, 15] = 1.0
+    return np.array([np.square(_smooth(point, order)).sum() for order in ((0, 1), (1, 0))])
+
+
+def move(image_adu: np.ndarray, xy_px: Sequence[float]) -> np.ndarray:
+    """Move an image by (x, y) pixels, by cubic splines; the edge is repeated beyond it."""
+    if not np.any(xy_px):
+        return image_adu
+    x, y = xy_px
+    return ndimage.shift(image_adu, (y, x), order=3, mode="nearest")

@@ -1,0 +1,157 @@
+"""The shape of the negative binomial distribution, measured from the exposures themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crdetect.errors import InputError
+from crdetect.mm.groups import Group, Tails
+from crdetect.mm.scene import Exposure
+from crdetect.noise import Noise
+from crdetect.stack import sort_planes
+
+_BINS = 40
+_LEAST_PIXELS = 200  # of a bin
+_HIT = 6.0  # a value so many sigma above the median is a cosmic ray
+_ROUNDS = 8
+_SIGNIFICANT = 2.0  # sigma
+_HEIGHTS = np.linspace(0.0, 5.0, 251)  # of median − minimum, in units of the noise
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape κ of the negative binomial distribution of photons, of variance λ + λ²/κ.
+
+    Attributes
+    ----------
+    value : float
+        κ; infinite where the excess 1/κ is not significant: Poisson.
+    excess, error : float
+        1/κ as measured, and its standard error.
+    """
+
+    value: float
+    excess: float
+    error: float
+
+    def __str__(self):
+        if np.isinf(self.value):
+            at_least = 1 / max(self.excess + _SIGNIFICANT * self.error, np.finfo(float).tiny)
+            return f"infinite (Poisson; above {at_least:.3g} at 2 sigma)"
+        return f"{self.value:.4g} ± {self.error / self.excess**2:.2g}"
+
+
+def measure_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> Shape:
+    """Measure κ from the spread of median − minimum as a function of the signal.
+
+    Parameters
+    ----------
+    values_adu : (N, n) array
+        Values of clean pixels, divided by the flux factors; cosmic rays are clipped.
+    noises : sequence of N Noise
+        Poisson noise of each exposure, numbers or maps of shape (n,).
+
+    Raises
+    ------
+    InputError
+        If there are not enough pixels whose photon noise exceeds the read noise.
+
+    Notes
+    -----
+    Pixels are sorted by the mean of their values, which does not depend on differences between
+    them. In each of up to 40 bins the median of median − minimum (of an even number: the lower
+    median), in units of the Poisson and read noise, is compared with its exact expectation; the
+    square of the ratio is 1 + λ²/(κ variance). All bins together give 1/κ, by weighted least
+    squares. If they scatter more than they should, the error says so.
+    """
+    ordered = sort_planes(list(values_adu))
+    n = len(ordered)
+    median = ordered[(n - 1) // 2]
+    spread = median - ordered[0]
+    above = ordered[-1] - 0.5 * (median + ordered[n // 2])
+    signal = np.maximum(np.mean(ordered, axis=0), 0)
+    variance = np.mean([noise.variance_adu2(signal) for noise in noises], axis=0)
+    read = np.mean([np.square(noise.rnoise_adu) for noise in noises], axis=0)
+    bright = variance > 2 * read
+    excess, error = 0.0, np.inf
+    for _ in range(_ROUNDS):
+        total = variance + max(excess, 0.0) * np.square(signal)
+        used = np.flatnonzero(bright & (above < _HIT * np.sqrt(total)))
+        bins = _equal_bins(signal[used])
+        if not bins:
+            raise InputError(
+                f"mm_nbinom_shape: auto needs {_LEAST_PIXELS} pixels whose photon noise exceeds "
+                f"the read noise, not {used.size}; give a number"
+            )
+        rows = [
+            _compare(signal[used[i]], spread[used[i]], variance[used[i]], noises, excess)
+            for i in bins
+        ]
+        last, (excess, error) = excess, _fit(*np.transpose(rows))
+        if abs(excess - last) < 0.01 * error:
+            break
+    significant = excess > _SIGNIFICANT * error
+    return Shape(1 / excess if significant else np.inf, excess, error)
+
+
+def _equal_bins(signal: np.ndarray) -> list[np.ndarray]:
+    """Divide pixels into bins of equal width in the noise, with enough of them in each."""
+    if signal.size < _LEAST_PIXELS:
+        return []
+    order = np.argsort(signal)
+    root = np.sqrt(signal[order])
+    edges = np.searchsorted(root, np.linspace(root[0], root[-1], _BINS + 1)[1:-1])
+    bins, start = [], 0
+    for stop in [*edges, signal.size]:
+        if stop - start >= _LEAST_PIXELS:
+            bins.append(order[start:stop])
+            start = stop
+    return bins
+
+
+def _compare(
+    signal: np.ndarray,
+    spread: np.ndarray,
+    variance: np.ndarray,
+    noises: Sequence[Noise],
+    excess: float,
+) -> tuple[float, float, float]:
+    """Excess of variance in one bin, its error, and what 1/κ = 1 would make of it."""
+    typical = [
+        Noise(float(np.median(noise.gain)), float(np.median(noise.rnoise_adu)), _inverse(excess))
+        for noise in noises
+    ]
+    middle, width = _expected_median(float(np.median(signal)), typical)
+    observed = float(np.median(spread / np.sqrt(variance)))
+    lever = float(np.mean(np.square(signal) / variance))
+    scale = 1 + max(excess, 0.0) * lever
+    found = observed**2 / middle**2 - 1
+    return found, 2 * scale * width / middle / np.sqrt(signal.size), lever
+
+
+def _inverse(excess: float) -> float:
+    return 1 / excess if excess > 0 else np.inf
+
+
+def _expected_median(signal_adu: float, noises: Sequence[Noise]) -> tuple[float, float]:
+    """Median of median − minimum in units of the noise, and its error for one pixel."""
+    expected = [Exposure(np.array([signal_adu]), 1.0, noise) for noise in noises]
+    tails = [Tails.of(exposure.signal_adu, exposure, 0.0) for exposure in expected]
+    group = Group(1.0, tuple((tail, 0) for tail in tails))
+    sigma = float(np.sqrt(np.mean(np.square(group.sigmas))))
+    share = group.above(group.cells(), sigma * _HEIGHTS).sum(axis=0)
+    share /= share[0]
+    middle = float(np.interp(-0.5, -share, _HEIGHTS))
+    density = -float(np.interp(middle, _HEIGHTS, np.gradient(share, _HEIGHTS)))
+    return middle, 0.5 / density
+
+
+def _fit(found: np.ndarray, error: np.ndarray, lever: np.ndarray) -> tuple[float, float]:
+    weight = 1 / np.square(error)
+    information = np.sum(weight * lever**2)
+    excess = float(np.sum(weight * lever * found) / information)
+    chi_square = np.sum(weight * np.square(found - excess * lever)) / max(found.size - 1, 1)
+    return excess, float(np.sqrt(max(chi_square, 1.0) / information))

@@ -1,0 +1,30 @@
+"""Scenes of simulated pixels, and how two diagrams compare."""
+
+import numpy as np
+
+from crdetect import Noise
+from crdetect.mm.scene import Exposure, Scene
+
+
+def scene_of(signals_adu, noise, coincidences=2, factors=None, min2d_adu=None):
+    """Make a scene; signals that are one object stay one, and so does a noise.
+
+    Observed minima that are not given are all the same, inside what is expected.
+    """
+    arrays = {id(s): np.asarray(s, np.float32) for s in signals_adu}
+    signals = [arrays[id(s)] for s in signals_adu]
+    noises = [noise] * len(signals) if isinstance(noise, Noise) else noise
+    factors = factors or [1.0] * len(signals)
+    exposures = tuple(map(Exposure, signals, factors, noises))
+    if min2d_adu is None:
+        min2d_adu = np.full(signals[0].shape, np.median(signals[0]))
+    return Scene(exposures, coincidences, np.asarray(min2d_adu, np.float32))
+
+
+def chi_square_per_bin(found, expected, variance, least=5):
+    """Chi-square per populated bin, and the standard deviation that it should have."""
+    used = expected > least
+    assert used.sum() > 50
+    chi_square = np.sum((found - expected)[used] ** 2 / variance[used]) / used.sum()
+    # of a Poisson distribution the fourth moment adds 1 / expected
+    return chi_square, np.sqrt(np.mean(2 + 1 / expected[used]) / used.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import signal
 import sys
 import threading
@@ -68,9 +69,15 @@ def _run(options: argparse.Namespace) -> None:
     from crdetect.runfile import read_params
 
     runfile = read_params(options.params, options.set)
+    if options.boundary and options.crmasks:
+        raise InputError(
+            "--boundary and --crmasks exclude each other: with masks nothing is detected"
+        )
+    if options.boundary and not runfile.parameters.general.uses_mm:
+        raise InputError("--boundary needs a crmethod with M.M.Cosmic: mmcosmic or mm_…")
     stale = COMBINED_PATTERNS if options.crmasks else PATTERNS
     inputs = input_files(runfile.inputs, runfile.folder)
-    inputs += [options.crmasks] if options.crmasks else []
+    inputs += [file for file in (options.crmasks, options.boundary) if file]
     with (
         whole_or_nothing(options.output_dir, stale, inputs) as folder,
         _progress() as progress,
@@ -85,12 +92,18 @@ def _run(options: argparse.Namespace) -> None:
 def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> list:
     from crdetect.exposures import read_exposures
     from crdetect.pipeline import detect
-    from crdetect.products import crmasks_hdul, write_combined, write_tables
+    from crdetect.products import (
+        crmasks_hdul,
+        read_boundary_file,
+        write_combined,
+        write_tables,
+    )
 
+    boundary = read_boundary_file(options.boundary) if options.boundary else None
     progress("reading exposures")
     exposures = read_exposures(runfile.inputs, runfile.folder)
     detection = detect(
-        exposures.stack, exposures.noise, runfile.parameters, options.workers, progress
+        exposures.stack, exposures.noise, runfile.parameters, options.workers, progress, boundary
     )
     progress("writing masks and combined images")
     history = _history(runfile.inputs)
@@ -156,12 +169,15 @@ def _simulate(options: argparse.Namespace) -> None:
     simulation = simulate_exposures(
         tuple(options.shape),
         options.exposures,
-        options.gain,
-        options.rnoise,
-        options.bias,
-        options.hit_fraction,
-        options.double_hits,
-        options.seed,
+        gain=options.gain,
+        rnoise_adu=options.rnoise,
+        bias_adu=options.bias,
+        hit_fraction=options.hit_fraction,
+        double_hits=options.double_hits,
+        seed=options.seed,
+        flux=options.flux and tuple(options.flux),
+        offsets_px=options.offset and tuple(map(tuple, options.offset)),
+        nbinom_shape=options.nbinom_shape,
     )
     check_simulated_folder(options.directory)
     with whole_or_nothing(options.directory, SIMULATED_PATTERNS) as folder:
@@ -279,6 +295,12 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "counts, the rest is as the masks were made",
     )
     command.add_argument(
+        "--boundary",
+        type=Path,
+        metavar="FILE",
+        help="take the boundary of the Median-Minimum diagram from this crmasks.fits",
+    )
+    command.add_argument(
         "--workers", type=_positive, metavar="N", help="threads for detectors and simulation"
     )
     command.add_argument("--no-plots", action="store_true", help="draw no figures")
@@ -302,6 +324,24 @@ def _add_simulate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--hit-fraction", type=float, default=0.006, help="of the pixels")
     command.add_argument("--double-hits", type=int, default=20, help="tracks planted twice")
     command.add_argument("--seed", type=int, default=1)
+    command.add_argument(
+        "--flux", type=float, nargs="+", metavar="F", help="of each exposure: multiplies its signal"
+    )
+    command.add_argument(
+        "--offset",
+        type=float,
+        nargs=2,
+        action="append",
+        metavar=("DX", "DY"),
+        help="of an exposure, in pixels; once for each exposure",
+    )
+    command.add_argument(
+        "--nbinom-shape",
+        type=float,
+        default=math.inf,
+        metavar="K",
+        help="photons with the variance λ + λ²/K instead of Poisson's",
+    )
 
 
 def _positive(text: str) -> int:

@@ -22,15 +22,24 @@ from crdetect.combine import COMBINATIONS, Combination, LocalMedian, check_masks
 from crdetect.errors import InputError
 from crdetect.exposures import data_of, open_fits
 from crdetect.masks import CLASSES, Features, Masks, as_uint8
+from crdetect.mm.boundary import Boundary
+from crdetect.mm.flux import divided
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection
 from crdetect.stack import Stack
+from crdetect.tables import (
+    boundary_table,
+    params_table,
+    read_boundary,
+    read_parameters,
+    read_replaced,
+    replaced_table,
+)
 
 _logger = logging.getLogger(__name__)
 
 CSV_COLUMNS = ("CR_number", "X_pixel", "Y_pixel", "Mask_value")
-REPLACED_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 PATTERNS = (
     "crmasks.fits",
@@ -67,6 +76,8 @@ class StoredMasks:
         Those of the run; the defaults where the file does not tell.
     local_medians : tuple of (x, y, width in x, width in y)
         Pixels to be replaced by a local median.
+    flux_factors : tuple of N float
+        By which the exposures were divided before; 1 where they were not.
     uuid : str
         Identifier of the file.
     date_obs : str or None
@@ -77,6 +88,7 @@ class StoredMasks:
     auxclean: np.ndarray | None
     parameters: Parameters
     local_medians: tuple[LocalMedian, ...]
+    flux_factors: tuple[float, ...]
     uuid: str
     date_obs: str | None
 
@@ -106,14 +118,12 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
     -------
     astropy.io.fits.HDUList
         Primary without data; MEDIANCR, MEANCRT, CRMASK1…N, MEANCR (uint8, 0 or 1); AUXCLEAN
-        (float32); RPMEDIAN where asked for; PARAMS.
+        (float32); RPMEDIAN where asked for; MMBOUND where M.M.Cosmic took part; PARAMS.
     """
     masks, general = detection.masks, detection.parameters.general
-    hdul = fits.HDUList([_primary(header, len(masks.crmasks))])
-    seed = (
-        [] if detection.diagram is None else [f"- seed of the simulation: {detection.diagram.seed}"]
-    )
-    for line in (*history, *detection.parameters.history(), *seed):
+    hdul = fits.HDUList([_primary(header, detection.flux.factors)])
+    used = [f"- used: {name} = {json.dumps(value)}" for name, value in detection.used().items()]
+    for line in (*history, *detection.parameters.history(), *used):
         hdul[0].header.add_history(printable(line))
     named = {"MEDIANCR": masks.mediancr, "MEANCRT": masks.meancrt}
     named |= {f"CRMASK{i}": mask for i, mask in enumerate(masks.crmasks, start=1)}
@@ -124,12 +134,14 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
         hdul.append(hdu)
     hdul.append(fits.ImageHDU(detection.auxclean, name="AUXCLEAN"))
     if general.pixels_to_be_replaced_by_local_median:
-        hdul.append(_replaced_table(general.pixels_to_be_replaced_by_local_median))
-    hdul.append(_params_table(detection.parameters))
+        hdul.append(replaced_table(general.pixels_to_be_replaced_by_local_median))
+    if detection.diagram is not None:
+        hdul.append(boundary_table(detection.diagram))
+    hdul.append(params_table(detection.parameters, detection.used()))
     return hdul
 
 
-def _primary(header: fits.Header, n: int) -> fits.PrimaryHDU:
+def _primary(header: fits.Header, flux_factors: Sequence[float]) -> fits.PrimaryHDU:
     hdu = fits.PrimaryHDU()
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").removesuffix("+00:00")
     hdu.header["UUID"] = (str(uuid.uuid4()), "identifier of these masks")
@@ -141,57 +153,26 @@ def _primary(header: fits.Header, n: int) -> fits.PrimaryHDU:
     for key in ("INSTRUME", "OBJECT"):
         if key in header:
             hdu.header[key] = header[key]
-    for i in range(1, n + 1):
-        hdu.header[f"FLUXF{i}"] = (1.0, f"flux factor of exposure {i}")
+    for i, factor in enumerate(flux_factors, start=1):
+        hdu.header[f"FLUXF{i}"] = (factor, f"flux factor of exposure {i}")
     return hdu
 
 
-def _replaced_table(rows: Sequence[tuple[int, int, int, int]]) -> fits.BinTableHDU:
-    table = np.array(rows, dtype=np.int32).reshape(-1, len(REPLACED_COLUMNS))
-    columns = [
-        fits.Column(name, "J", array=column)
-        for name, column in zip(REPLACED_COLUMNS, table.T, strict=True)
-    ]
-    return fits.BinTableHDU.from_columns(columns, name="RPMEDIAN")
+def read_boundary_file(path: Path) -> Boundary:
+    """Read the boundary of a ``crmasks.fits``; see `read_boundary`.
 
-
-def _params_table(parameters: Parameters) -> fits.BinTableHDU:
-    names, values = zip(*parameters.to_mapping().items(), strict=True)
-    texts = [json.dumps(value) for value in values]
-    columns = [
-        fits.Column(name, f"A{max(map(len, column))}", array=np.array(column))
-        for name, column in (("NAME", names), ("VALUE", texts))
-    ]
-    return fits.BinTableHDU.from_columns(columns, name="PARAMS")
+    Raises
+    ------
+    InputError
+        If the file is missing, not FITS, or holds no boundary.
+    """
+    with open_fits(path) as hdul:
+        return read_boundary(hdul, path.name)
 
 
 def printable(line: str) -> str:
     """Make a line fit for a FITS header: ASCII."""
     return line.replace("–", "-").encode("ascii", "backslashreplace").decode()
-
-
-def read_parameters(hdul: fits.HDUList, name: str = "crmasks") -> Parameters:
-    """Read the parameters of a ``crmasks.fits`` from its table PARAMS.
-
-    The defaults, where the file has no such table (the peer's have none).
-
-    Raises
-    ------
-    InputError
-        If the table is damaged.
-    """
-    if "PARAMS" not in hdul:
-        _logger.warning("%s has no table PARAMS: mm_cr_coincidences = 2 is assumed", name)
-        return Parameters()
-    table = data_of(hdul["PARAMS"], name)
-    try:
-        values = {
-            str(key): json.loads(str(text))
-            for key, text in zip(table["NAME"], table["VALUE"], strict=True)
-        }
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: table PARAMS is damaged") from error
-    return Parameters.from_mapping(values, where=f"{name}, table PARAMS")
 
 
 def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
@@ -217,7 +198,6 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
     if missing or n == 0:
         lacking = sorted(missing) or ["CRMASK1"]
         raise InputError(f"{name} is not a crmasks file: no extension {', '.join(lacking)}")
-    _check_flux_factors(hdul[0].header, n, name)
     wanted = ["MEDIANCR", "MEANCRT", "MEANCR", *(f"CRMASK{i}" for i in range(1, n + 1))]
     wanted += ["AUXCLEAN"] if "AUXCLEAN" in extensions else []
     planes = {key: _plane(hdul, key, name) for key in wanted}
@@ -226,22 +206,29 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
         raise InputError(f"{name}: its images have different shapes: {sorted(shapes)}")
     auxclean = planes.pop("AUXCLEAN", None)
     mediancr, meancrt, meancr, *crmasks = (plane != 0 for plane in planes.values())
+    factors = _read_flux_factors(hdul, n, name)
+    parameters = read_parameters(hdul, name)
     return StoredMasks(
         Masks(mediancr, meancrt, np.stack(crmasks), meancr),
         None if auxclean is None else auxclean.astype(np.float32),
-        read_parameters(hdul, name),
-        _read_replaced(hdul, name) if "RPMEDIAN" in extensions else (),
+        parameters,
+        read_replaced(hdul, name) if "RPMEDIAN" in extensions else (),
+        factors if parameters.general.divides_by_flux else (1.0,) * n,
         str(hdul[0].header.get("UUID", "unknown")),
         hdul[0].header.get("DATE-OBS"),
     )
 
 
-def _check_flux_factors(header: fits.Header, n: int, name: str) -> None:
-    factors = [header.get(f"FLUXF{i}", 1.0) for i in range(1, n + 1)]
-    if any(factor != 1 for factor in factors):
+def _read_flux_factors(hdul: fits.HDUList, n: int, name: str) -> tuple[float, ...]:
+    factors = tuple(hdul[0].header.get(f"FLUXF{i}", 1.0) for i in range(1, n + 1))
+    if not all(type(factor) in (int, float) and factor > 0 for factor in factors):
+        raise InputError(f"{name}: FLUXF1 to FLUXF{n} must be numbers > 0, not {factors}")
+    if "PARAMS" not in hdul and set(factors) != {1}:
         raise InputError(
-            f"{name} has flux factors {factors}: in this version all must be 1 to combine with it"
+            f"{name} has flux factors {factors}, and no table PARAMS to tell what was divided by "
+            "them; accepted: 1"
         )
+    return factors
 
 
 def _plane(hdul: fits.HDUList, key: str, name: str) -> np.ndarray:
@@ -249,17 +236,6 @@ def _plane(hdul: fits.HDUList, key: str, name: str) -> np.ndarray:
     if data is None or data.ndim != 2:
         raise InputError(f"{name}: extension {key} holds no 2-D image")
     return data
-
-
-def _read_replaced(hdul: fits.HDUList, name: str) -> tuple[LocalMedian, ...]:
-    table = data_of(hdul["RPMEDIAN"], name)
-    key = "pixels_to_be_replaced_by_local_median"
-    try:
-        rows = [[int(row[column]) for column in REPLACED_COLUMNS] for row in table]
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: RPMEDIAN is not a table of pixels and widths") from error
-    read = Parameters.from_mapping({key: rows}, where=f"{name}, table RPMEDIAN")
-    return getattr(read.general, key) or ()
 
 
 def read_masks_file(path: Path) -> StoredMasks:
@@ -296,6 +272,8 @@ def apply_masks(
     if use_auxmedian and stored.auxclean is None:
         raise InputError("use_auxmedian: true needs an extension AUXCLEAN, the masks have none")
     check_masks(stack, stored.masks)
+    if set(stored.flux_factors) != {1}:
+        stack = divided(stack, stored.flux_factors)
     statistics = stack.statistics(stored.parameters.mm.mm_cr_coincidences)
     auxclean = stored.auxclean if use_auxmedian else None
     return combine(stack, statistics, stored.masks, noise, auxclean, stored.local_medians)

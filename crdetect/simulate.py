@@ -7,15 +7,19 @@ step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from scipy.ndimage import shift
 
 from crdetect.errors import InputError
 from crdetect.exposures import open_fits
 from crdetect.masks import Masks, dilate, label_features
+from crdetect.noise import Noise
 
 _TRACE_STEP_PX = 6.0
 _TRACE_SIGMA_PX = 1.2
@@ -34,7 +38,7 @@ class Simulation:
     exposures_adu : (N, rows, columns) array of float32
         With bias, as a detector gives them.
     signal_e : (rows, columns) array of float32
-        Expected signal without cosmic rays, the same in all exposures, electrons.
+        Expected signal without cosmic rays, electrons: of all exposures, unless they differ.
     charge_e : (N, rows, columns) array of float32
         What cosmic rays left, electrons.
     planted : (rows, columns) array of bool
@@ -52,19 +56,11 @@ class Simulation:
     bias_adu: float
 
 
-def simulate_exposures(
-    shape: tuple[int, int] = (400, 500),
-    nexposures: int = 3,
-    gain: float = 1.0,
-    rnoise_adu: float = 3.4,
-    bias_adu: float = 0.0,
-    hit_fraction: float = 0.006,
-    double_hits: int = 20,
-    seed: int = 1,
-) -> Simulation:
-    """Simulate equivalent exposures.
+@dataclass(frozen=True)
+class Settings:
+    """What is simulated.
 
-    Parameters
+    Attributes
     ----------
     shape : tuple of int
         Rows and columns.
@@ -78,6 +74,69 @@ def simulate_exposures(
         Tracks planted at the same place in two exposures.
     seed : int
         The same seed gives the same exposures.
+    flux : tuple of N float, optional
+        By which the signal of each exposure is multiplied; 1 by default.
+    offsets_px : tuple of N (x, y), optional
+        By which the signal of each exposure is moved; none by default.
+    nbinom_shape : float
+        Shape κ of the photons' distribution, of variance λ + λ²/κ; Poisson by default.
+
+    Raises
+    ------
+    InputError
+        If a value makes no sense.
+    """
+
+    shape: tuple[int, int] = (400, 500)
+    nexposures: int = 3
+    gain: float = 1.0
+    rnoise_adu: float = 3.4
+    bias_adu: float = 0.0
+    hit_fraction: float = 0.006
+    double_hits: int = 20
+    seed: int = 1
+    flux: tuple[float, ...] | None = None
+    offsets_px: tuple[tuple[float, float], ...] | None = None
+    nbinom_shape: float = np.inf
+
+    def __post_init__(self):
+        if self.nexposures < 3 or min(self.shape) < 32 or self.gain <= 0 or self.rnoise_adu < 0:
+            raise InputError(
+                "simulate needs at least 3 exposures of at least 32 × 32 pixels, gain > 0, "
+                "rnoise ≥ 0"
+            )
+        if not 0 <= self.hit_fraction < 0.5 or self.double_hits < 0 or self.seed < 0:
+            raise InputError("simulate needs 0 ≤ hit fraction < 0.5, double hits ≥ 0 and seed ≥ 0")
+        if not np.isfinite([self.gain, self.rnoise_adu, self.bias_adu]).all():
+            raise InputError("simulate needs finite numbers for gain, rnoise and bias")
+        for name in ("flux", "offsets_px"):
+            values = getattr(self, name)
+            if values is not None and len(values) != self.nexposures:
+                raise InputError(
+                    f"simulate needs one of {name} for each of the {self.nexposures} exposures, "
+                    f"not {len(values)}"
+                )
+        if not all(0 < factor < np.inf for factor in self.flux or ()):
+            raise InputError("simulate needs a flux > 0")
+        if not np.isfinite(self.offsets_px or 0).all():
+            raise InputError("simulate needs finite offsets")
+        if not self.nbinom_shape > 0:
+            raise InputError("simulate needs a shape of the negative binomial distribution > 0")
+
+
+def simulate_exposures(
+    shape: tuple[int, int] = (400, 500), nexposures: int = 3, **settings: Any
+) -> Simulation:
+    """Simulate exposures: equivalent ones, unless they are made to differ.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    nexposures : int
+        Number of exposures, three or more.
+    **settings : Any
+        The other attributes of `Settings`.
 
     Returns
     -------
@@ -89,29 +148,28 @@ def simulate_exposures(
     InputError
         If a value makes no sense.
     """
-    if nexposures < 3 or min(shape) < 32 or gain <= 0 or rnoise_adu < 0:
-        raise InputError(
-            "simulate needs at least 3 exposures of at least 32 × 32 pixels, gain > 0, rnoise ≥ 0"
-        )
-    if not 0 <= hit_fraction < 0.5 or double_hits < 0 or seed < 0:
-        raise InputError("simulate needs 0 ≤ hit fraction < 0.5, double hits ≥ 0 and seed ≥ 0")
-    if not np.isfinite([gain, rnoise_adu, bias_adu]).all():
-        raise InputError("simulate needs finite numbers for gain, rnoise and bias")
-    rng = np.random.default_rng(seed)
+    made = Settings(shape, nexposures, **settings)
+    rng = np.random.default_rng(made.seed)
     signal = make_scene_e(shape, rng)
-    charge = np.stack([make_tracks_e(shape, hit_fraction, rng) for _ in range(nexposures)])
-    planted = _plant(charge, double_hits, rng)
-    photons = rng.poisson(signal + charge) / gain
-    read = rng.normal(0.0, rnoise_adu, charge.shape)
-    return Simulation(
-        (photons + read + bias_adu).astype(np.float32),
-        signal,
-        charge,
-        planted,
-        gain,
-        rnoise_adu,
-        bias_adu,
+    charge = np.stack([make_tracks_e(shape, made.hit_fraction, rng) for _ in range(nexposures)])
+    planted = _plant(charge, made.double_hits, rng)
+    noise = Noise(made.gain, made.rnoise_adu, made.nbinom_shape)
+    exposures = np.stack(
+        [
+            noise.draw_adu((expected + hits) / made.gain, rng) + np.float32(made.bias_adu)
+            for expected, hits in zip(_signals_e(signal, made), charge, strict=True)
+        ]
     )
+    return Simulation(exposures, signal, charge, planted, made.gain, made.rnoise_adu, made.bias_adu)
+
+
+def _signals_e(signal_e: np.ndarray, made: Settings) -> Iterator[np.ndarray]:
+    """Make the expected signal of each exposure."""
+    flux = made.flux or (1.0,) * made.nexposures
+    offsets = made.offsets_px or ((0.0, 0.0),) * made.nexposures
+    for factor, (x, y) in zip(flux, offsets, strict=True):
+        moved = shift(signal_e, (y, x), mode="nearest") if x or y else signal_e
+        yield factor * np.maximum(moved, 0)
 
 
 def make_scene_e(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -64,7 +64,7 @@ def test_run_writes_all_products(done):
         names = [hdu.name for hdu in hdul]
         assert names == [
             "PRIMARY", "MEDIANCR", "MEANCRT", "CRMASK1", "CRMASK2", "CRMASK3", "MEANCR",
-            "AUXCLEAN", "PARAMS",
+            "AUXCLEAN", "MMBOUND", "PARAMS",
         ]  # fmt: skip
         assert read_crmasks(hdul).parameters == Parameters()
         history = list(hdul[0].header["HISTORY"])
@@ -397,7 +397,7 @@ def with_data(data):
 
 
 def with_flux_factor(hdu):
-    hdu.header["FLUXF1"] = 0.5
+    hdu.header["FLUXF1"] = -0.5
 
 
 def with_replaced(row):
@@ -415,6 +415,11 @@ def with_broken_params(hdu):
     hdu.data["VALUE"][3] = "{"
 
 
+def without_params(hdul):
+    hdul[0].header["FLUXF1"] = 0.5
+    del hdul["PARAMS"]
+
+
 BAD_MASKS = {
     "missing": (lambda *_: None, "No such file"),
     "text": (text_for_masks, "cannot be read as FITS"),
@@ -424,7 +429,8 @@ BAD_MASKS = {
     "small auxclean": (tampered("AUXCLEAN", with_data(np.ones((3, 3)))), "different shapes"),
     "small crmask": (tampered("CRMASK2", with_data(np.ones((3, 3), "u1"))), "different shapes"),
     "no data": (tampered("MEDIANCR", with_data(None)), "holds no 2-D image"),
-    "flux factors": (tampered("PRIMARY", with_flux_factor), "flux factors"),
+    "flux factors": (tampered("PRIMARY", with_flux_factor), "must be numbers > 0"),
+    "flux factors, no params": (tampered(None, without_params), "flux factors"),
     "pixel 0": (tampered(None, with_replaced((0, 5, 3, 3))), "RPMEDIAN"),
     "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "leaves the image"),
     "params": (tampered("PARAMS", with_broken_params), "PARAMS is damaged"),
@@ -512,3 +518,72 @@ def test_unexpected_failure_is_one_line_and_exit_1(work, capfd, monkeypatch):
     assert main(["run", str(work / "params.yaml"), "--output-dir", str(output)]) == 1
     assert capfd.readouterr().err.count("\n") == 1
     assert not output.exists()
+
+
+# ---------------------------------------------------------------------------------------------
+# The boundary of an earlier run, and exposures that differ
+
+
+def test_boundary_of_an_earlier_run(work, done, tmp_path):
+    """Other random numbers, the same boundary: the same masks."""
+    again = ["run", str(work / "params.yaml"), "--no-plots", "--set", "mm_seed=7"]
+    again += ["--output-dir", str(tmp_path / "again"), "--boundary", str(done / "crmasks.fits")]
+    assert main(again) == 0
+    with fits.open(done / "crmasks.fits") as one, fits.open(tmp_path / "again/crmasks.fits") as two:
+        assert two["PARAMS"].data["VALUE"][list(two["PARAMS"].data["NAME"]).index("mm_seed")] == "7"
+        for name in ("MEDIANCR", "CRMASK1", "CRMASK3"):
+            np.testing.assert_array_equal(one[name].data, two[name].data)
+        np.testing.assert_array_equal(one["MMBOUND"].data, two["MMBOUND"].data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--boundary", "{masks}", "--crmasks", "{masks}"], "exclude each other"),
+        (["--boundary", "{masks}", "--set", "crmethod=pycosmic"], "needs a crmethod with M.M."),
+        (["--boundary", "nothing.fits"], "No such file"),
+        (["--boundary", "{exposure}"], "has no table MMBOUND"),
+    ],
+)
+def test_boundaries_that_cannot_be_taken(work, done, arguments, says, capfd):
+    names = {"masks": done / "crmasks.fits", "exposure": work / "data/exposure_1.fits"}
+    output = work / "out"
+    line = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
+    assert main([*line, *(argument.format(**names) for argument in arguments)]) == 2
+    complaint = capfd.readouterr().err
+    assert says in complaint
+    assert complaint.count("\n") == 1
+    assert not output.exists()
+
+
+def test_exposures_made_to_differ_and_what_is_measured(tmp_path):
+    folder = tmp_path / "simulated"
+    line = ["simulate", str(folder), "--shape", "160", "200", "--flux", "0.8", "1", "1.2"]
+    assert main(line) == 0
+    run = ["run", str(folder / "params.yaml"), "--output-dir", str(tmp_path / "results")]
+    run += ["--set", "flux_factor=auto", "--set", "mm_crosscorr_region=[1, 200, 1, 160]"]
+    assert main(run) == 0
+    expected = {"image_number_at_median_position.png"}
+    expected |= {
+        f"{name}{i}.png" for i in (1, 2, 3) for name in ("flux_factor", "xyoffset_crosscorr_")
+    }
+    assert names_in(tmp_path / "results") == PRODUCTS | expected
+    with fits.open(tmp_path / "results/crmasks.fits") as hdul:
+        factors = [hdul[0].header[f"FLUXF{i}"] for i in (1, 2, 3)]
+    assert factors == pytest.approx([0.8, 1.0, 1.2], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--flux", "1", "2"],
+        ["--flux", "1", "0", "1"],
+        ["--offset", "1", "2"],
+        ["--offset", "1", "nan", "--offset", "0", "0", "--offset", "0", "0"],
+        ["--nbinom-shape", "0"],
+    ],
+)
+def test_differences_that_cannot_be_simulated(wrong, tmp_path, capfd):
+    assert main(["simulate", str(tmp_path / "out"), *wrong]) == 2
+    assert "simulate needs" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()

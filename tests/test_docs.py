@@ -11,7 +11,7 @@ import pytest
 
 import crdetect
 from crdetect import cli
-from crdetect.parameters import BLOCKS, Inputs, Parameters, describe_block, yaml_value
+from crdetect.parameters import BLOCKS, MM, Inputs, Parameters, describe_block, yaml_value
 from crdetect.products import CSV_COLUMNS, PATTERNS
 
 pytest.importorskip("sphinx", reason="pip install '.[docs]' gives sphinx")
@@ -129,7 +129,19 @@ def test_tests_that_are_named_exist(html):
     assert {name for name in named if f"def {name}(" not in tests} == set()
 
 
-@pytest.mark.parametrize("figure", ["example", "diagnostic_histogram2d", "diagnostic_mediancr"])
+FIGURES = [
+    "example", "diagnostic_histogram2d", "diagnostic_mediancr", "flux_factor1",
+    "image_number_at_median_position", "xyoffset_crosscorr_1", "mm_simulation", "mm_photons",
+    "mm_flux", "mm_offsets", "mm_boundary", "mm_conditions",
+]  # fmt: skip
+
+
+def test_page_on_the_diagram_names_each_of_its_parameters(html):
+    text = Page(html / "mm.html").text
+    assert {name for name in MM.model_fields if name not in text} == set()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
 def test_figures_are_made(html, figure):
     assert (html / f"_images/{figure}.png").stat().st_size > 10_000
 

@@ -14,9 +14,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from crdetect import Noise, Parameters, Stack, detect
 from crdetect.masks import ADDED, AUX_ONLY, BOTH, MM_ONLY
-from crdetect.plots import histogram2d, mediancr, save_figures
+from crdetect.plots import (
+    crosscorrelation,
+    flux_factor,
+    histogram2d,
+    mediancr,
+    number_at_median,
+    save_figures,
+)
 from crdetect.plots.images import grey_limits, images_height_in, reduced
 from crdetect.plots.style import count_norm, two_part_map
+from crdetect.simulate import simulate_exposures
 
 NOISE = Noise(gain=1.5, rnoise_adu=3.0)
 SHAPE = (60, 90)
@@ -185,9 +193,9 @@ def test_histogram2d_needs_a_diagram(detection):
 
 def test_histogram2d_shows_both_diagrams_alike(detection, diagrams):
     diagram = detection.diagram
-    limits = diagram.simulated.limits
+    limits = diagram.clean.limits
     left, right = by_title(diagrams, "Simulated"), by_title(diagrams, "Real")
-    for ax, shown in ((left, diagram.simulated), (right, diagram.real)):
+    for ax, shown in ((left, diagram.clean), (right, diagram.real)):
         counts = mesh(ax).get_array()
         assert_array_equal(counts.filled(0), shown.counts)
         assert_array_equal(counts.mask, shown.counts == 0)
@@ -197,13 +205,13 @@ def test_histogram2d_shows_both_diagrams_alike(detection, diagrams):
         assert ax.get_ylabel() == "median2d − min2d (ADU)"
     assert mesh(left).norm is mesh(right).norm
     assert mesh(left).norm.vmin == pytest.approx(1 / 3)
-    assert mesh(left).norm.vmax == max(diagram.simulated.counts.max(), diagram.real.counts.max())
+    assert mesh(left).norm.vmax == max(diagram.clean.counts.max(), diagram.real.counts.max())
     for text in ("3 sets", "median", "spline"):
         assert text in left.get_title()
 
 
 def test_histogram2d_draws_the_boundary_that_flags(detection, diagrams):
-    limits, boundary = detection.diagram.simulated.limits, detection.diagram.criterion.boundary
+    limits, boundary = detection.diagram.clean.limits, detection.diagram.criterion.boundary
     left, right = by_title(diagrams, "Simulated"), by_title(diagrams, "Real")
     (final,) = labelled(left, "fit, round 6")
     (again,) = labelled(right, "boundary")
@@ -522,3 +530,75 @@ def test_grey_limits_always_have_a_range(scale, value):
 
 def test_minmax_leaves_missing_values_out():
     assert grey_limits(np.array([[1, np.nan, 9]], np.float32), "minmax") == (1, 9)
+
+
+# ---------------------------------------------------------------------------------------------
+# Flux factors and offsets
+
+
+@pytest.fixture(scope="module")
+def differing():
+    simulation = simulate_exposures((150, 200), flux=(0.8, 1.0, 1.2), seed=2)
+    return run(
+        simulation.exposures_adu,
+        Noise(1.0, 3.4),
+        flux_factor="auto",
+        mm_crosscorr_region=[1, 200, 1, 150],
+    )
+
+
+def test_figures_of_what_was_measured(differing, tmp_path):
+    names = {path.name for path in save_figures(differing, tmp_path)}
+    measured = {
+        f"{name}{i}.png" for i in (1, 2, 3) for name in ("flux_factor", "xyoffset_crosscorr_")
+    }
+    assert names == {HISTOGRAM, MEDIANCR, "image_number_at_median_position.png", *measured}
+
+
+def test_nothing_is_drawn_of_what_was_given(tmp_path):
+    found = run(flux_factor=[1, 1, 1], mm_xy_offsets=[[0, 0]] * 3)
+    assert {path.name for path in save_figures(found, tmp_path)} == {HISTOGRAM, MEDIANCR}
+
+
+def test_flux_figure_marks_the_factor_at_the_maximum(differing):
+    for i in (1, 2, 3):
+        (ax,) = flux_factor(differing.flux, i).axes
+        curve, factor, _ = ax.get_lines()
+        ratio, density = curve.get_data()
+        assert factor.get_xdata()[0] == differing.flux.factors[i - 1]
+        assert ratio[density.argmax()] == pytest.approx(factor.get_xdata()[0], rel=0.01)
+        assert ax.get_xlim()[0] < factor.get_xdata()[0] < ax.get_xlim()[1]
+        assert f"{differing.flux.factors[i - 1]:.4f}" in factor.get_label()
+
+
+def test_number_figure_shows_the_exposure_between(differing):
+    """Of exposures of flux 0.8, 1 and 1.2 the second one is the median more often."""
+    figure = number_at_median(differing.flux)
+    image, shares, _ = figure.axes
+    shown = image.get_images()[0].get_array()
+    assert_array_equal(shown, differing.flux.number_at_median)
+    heights = [bar.get_height() for bar in shares.patches]
+    assert heights == pytest.approx([(shown == i).mean() for i in (1, 2, 3)])
+    assert heights[1] > 1.5 * max(heights[0], heights[2])
+
+
+def test_crosscorrelation_figure_marks_the_offset(differing):
+    offsets = differing.diagram.offsets
+    ax = crosscorrelation(offsets, 3).axes[0]
+    assert_array_equal(ax.get_images()[0].get_array(), offsets.correlation[2])
+    mark = ax.get_lines()[-1]
+    expected = offsets.xy_px[2] - offsets.xy_px[0]
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(tuple(expected))
+
+
+def test_histogram2d_of_a_computed_diagram():
+    found = run(mm_simulation="analytic", mm_photon_distribution="nbinom", mm_nbinom_shape=500.0)
+    figure = histogram2d(found)
+    left = by_title(figure, "Computed")
+    assert "κ = 500" in left.get_title()
+    assert f"{found.diagram.expected_above:.3g} pixels expected" in left.get_title()
+    counts = mesh(left).get_array()
+    shown = ~counts.mask
+    assert shown.any()
+    assert_array_equal(counts[shown], found.diagram.clean.counts[shown])
+    assert (found.diagram.clean.counts[counts.mask] < 1e-4).all()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from crdetect import COMBINATIONS, Detection, Features, InputError, Masks, Noise, Parameters, Stack
 from crdetect.combine import combine
 from crdetect.masks import CLASSES
+from crdetect.mm.flux import FluxFactors
 from crdetect.products import (
     PATTERNS,
     apply_masks,
@@ -22,11 +23,11 @@ from crdetect.products import (
     printable,
     read_crmasks,
     read_masks_file,
-    read_parameters,
     whole_or_nothing,
     write_combined,
     write_tables,
 )
+from crdetect.tables import read_parameters
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 SHAPE = (6, 8)
@@ -114,7 +115,7 @@ def make_stack(n=3):
     return Stack(np.random.default_rng(n).normal(100, 5, (n, *SHAPE)).astype(np.float32))
 
 
-def make_detection(parameters=None, n=3):
+def make_detection(parameters=None, n=3, factors=None):
     """What a run may give, without a run."""
     rng = np.random.default_rng(5)
     crmasks = rng.random((n, *SHAPE)) < 0.2
@@ -122,7 +123,8 @@ def make_detection(parameters=None, n=3):
     masks = Masks(CODES > 0, crmasks.any(axis=0) | (CODES > 0), crmasks, meancr)
     statistics = make_stack(n).statistics()
     auxclean = statistics.median2d - 1
-    return Detection(parameters or Parameters(), statistics, masks, CODES, auxclean, None)
+    flux = FluxFactors(factors or (1.0,) * n)
+    return Detection(parameters or Parameters(), statistics, masks, CODES, auxclean, None, flux)
 
 
 @pytest.fixture
@@ -187,6 +189,40 @@ def test_primary_header_of_crmasks(header, n):
         assert line in history
 
 
+def test_flux_factors_are_in_the_primary_header(header):
+    factors = (0.8, 1.0, 1.25)
+    primary = through_a_file(crmasks_hdul(make_detection(factors=factors), header, []))[0].header
+    assert tuple(primary[f"FLUXF{i}"] for i in (1, 2, 3)) == factors
+
+
+@pytest.mark.parametrize("applied_to", ["original", "simulated"])
+def test_masks_with_flux_factors_divide_what_the_run_divided(header, applied_to):
+    values = {"flux_factor": [0.5, 1.0, 2.0], "apply_flux_factor_to": applied_to}
+    parameters = Parameters.from_mapping(values)
+    detection = make_detection(parameters, factors=(0.5, 1.0, 2.0))
+    stored = read_crmasks(through_a_file(crmasks_hdul(detection, header, [])))
+    stack = make_stack()
+    divisors = [0.5, 1.0, 2.0] if applied_to == "original" else [1.0, 1.0, 1.0]
+    expected = stack.exposures / np.reshape(divisors, (3, 1, 1))
+    combined = apply_masks(stored, stack, Noise(1.0, 2.0), use_auxmedian=False)
+    np.testing.assert_allclose(combined["mean"].value, expected.mean(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", ["text", 0.0, -1.0, True])
+def test_flux_factors_that_make_no_sense(header, value):
+    hdul = crmasks_hdul(make_detection(), header, [])
+    hdul[0].header["FLUXF2"] = value
+    with pytest.raises(InputError, match="FLUXF1 to FLUXF3 must be numbers > 0"):
+        read_crmasks(hdul)
+
+
+def test_flux_factors_of_unknown_use_are_refused(header):
+    hdul = crmasks_hdul(make_detection(factors=(0.8, 1.0, 1.2)), header, [])
+    del hdul["PARAMS"]
+    with pytest.raises(InputError, match="no table PARAMS to tell what was divided"):
+        read_crmasks(hdul)
+
+
 def test_each_file_has_its_own_identifier(header):
     detection = make_detection()
     one, other = (crmasks_hdul(detection, header, [])[0].header["UUID"] for _ in range(2))
@@ -228,7 +264,9 @@ def test_masks_come_back(n, seed):
     rng = np.random.default_rng(seed)
     masks = Masks(*(rng.random(shape) < 0.3 for shape in (SHAPE, SHAPE, (n, *SHAPE), SHAPE)))
     made = make_detection(n=n)
-    detection = Detection(made.parameters, made.statistics, masks, CODES, made.auxclean, None)
+    detection = Detection(
+        made.parameters, made.statistics, masks, CODES, made.auxclean, None, made.flux
+    )
     hdul = crmasks_hdul(detection, fits.Header(), [])
     stored = read_crmasks(through_a_file(hdul))
     for name in ("mediancr", "meancrt", "crmasks", "meancr"):
@@ -286,7 +324,7 @@ def test_stored_masks_combine_as_the_detection_does(use_auxmedian, coincidences)
     )
     stack, noise, made = make_stack(5), Noise(1.5, 2.0), make_detection(parameters, 5)
     statistics = stack.statistics(coincidences)
-    detection = Detection(parameters, statistics, made.masks, CODES, made.auxclean, None)
+    detection = Detection(parameters, statistics, made.masks, CODES, made.auxclean, None, made.flux)
     stored = read_crmasks(through_a_file(crmasks_hdul(detection, fits.Header(), [])))
     combined = apply_masks(stored, stack, noise, use_auxmedian)
     for name, expected in detection.combine(stack, noise).items():

@@ -55,6 +55,42 @@ def test_exposures_follow_the_truth(simulation):
     assert residual.var() == pytest.approx(1.0, abs=4.5 * np.sqrt(2.2 / residual.size))
 
 
+def test_flux_multiplies_the_signal():
+    plain, scaled = (
+        simulate_exposures((200, 200), flux=flux, hit_fraction=0.0, double_hits=0)
+        for flux in (None, (0.5, 1.0, 2.0))
+    )
+    np.testing.assert_array_equal(plain.signal_e, scaled.signal_e)
+    totals = scaled.exposures_adu.sum(axis=(1, 2), dtype=float)
+    errors = np.sqrt(totals + 3.4**2 * plain.signal_e.size) / plain.signal_e.sum()
+    ratio = totals / plain.signal_e.sum(dtype=float)
+    assert (np.abs(ratio - [0.5, 1.0, 2.0]) < 4.5 * errors).all()
+
+
+def test_offsets_move_the_signal():
+    offsets = ((0.0, 0.0), (2.0, 0.0), (0.0, -3.0))
+    moved = simulate_exposures(
+        (100, 120), offsets_px=offsets, hit_fraction=0.0, double_hits=0, gain=1e6, rnoise_adu=0.0
+    )
+    signal = moved.signal_e / 1e6
+    for exposure, (x, y) in zip(moved.exposures_adu, offsets, strict=True):
+        expected = np.roll(signal, (int(y), int(x)), axis=(0, 1))
+        inner = (slice(5, -5), slice(5, -5))
+        # one electron per million ADU-electrons: noise is small beside the signal's structure
+        difference = (exposure - expected)[inner] * 1e6
+        assert np.abs(difference).max() < 6 * np.sqrt(moved.signal_e.max())
+
+
+def test_negative_binomial_photons_scatter_more():
+    simulation = simulate_exposures((200, 200), nbinom_shape=50.0, hit_fraction=0.0, double_hits=0)
+    bright = simulation.signal_e > 200
+    signal = simulation.signal_e[bright]
+    residual = (simulation.exposures_adu[:, bright] - signal) / np.sqrt(
+        signal + signal**2 / 50 + 3.4**2
+    )
+    assert residual.var() == pytest.approx(1.0, abs=5 * np.sqrt(2.5 / residual.size))
+
+
 def test_planted_tracks_are_in_two_exposures(simulation):
     assert ndimage.label(simulation.planted, SQUARE)[1] == 8
     assert (simulation.charge_e[:2, simulation.planted] > 200).all()
@@ -107,6 +143,12 @@ def test_scene_has_horizontal_traces():
         {"double_hits": -1},
         {"double_hits": 10**6},
         {"seed": -1},
+        {"flux": (1.0, 1.0)},
+        {"flux": (1.0, -1.0, 1.0)},
+        {"flux": (1.0, float("inf"), 1.0)},
+        {"offsets_px": ((0.0, 0.0),) * 4},
+        {"offsets_px": ((0.0, 0.0), (float("nan"), 0.0), (0.0, 0.0))},
+        {"nbinom_shape": 0.0},
     ],
 )
 def test_values_that_make_no_sense(wrong):

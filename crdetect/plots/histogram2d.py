@@ -1,4 +1,4 @@
-"""Figure of the Median-Minimum diagram: simulated and real, and the boundary between them."""
+"""Figure of the Median-Minimum diagram: clean pixels and real ones, and the boundary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from crdetect.mm.boundary import Boundary, Curve
 from crdetect.mm.diagram import Limits
-from crdetect.pipeline import Detection, MedianMinimum
+from crdetect.mm.method import MedianMinimum
+from crdetect.pipeline import Detection
 from crdetect.plots.plane import (
     FINAL_COLOR,
     FINAL_LINE,
@@ -22,9 +23,11 @@ from crdetect.plots.plane import (
 )
 from crdetect.plots.style import ORANGE, count_norm, new_figure, two_part_map
 
+_LEAST_COMPUTED = 1e-4  # pixels per bin: what is drawn of a computed diagram
+
 
 def histogram2d(detection: Detection) -> Figure:
-    """Draw the simulated and the real diagram side by side, with boundary and threshold.
+    """Draw the diagrams of clean and of all pixels side by side, with boundary and threshold.
 
     Parameters
     ----------
@@ -43,14 +46,14 @@ def histogram2d(detection: Detection) -> Figure:
     if detection.diagram is None:
         raise ValueError("this run has no Median-Minimum diagram to draw")
     diagram = detection.diagram
-    limits, boundary = diagram.simulated.limits, diagram.criterion.boundary
+    limits, boundary = diagram.clean.limits, diagram.criterion.boundary
     figure = new_figure(15.0, 7.2)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     mesh = _draw_both(left, right, diagram)
     _draw_points(left, boundary)
     _draw_rounds(left, boundary, limits)
     draw_criterion(right, limits, diagram.criterion)
-    name_axes(left, _simulated_title(detection))
+    name_axes(left, _title_of_clean(detection))
     name_axes(right, "Real exposures, all pixels")
     left.set(xlim=(limits.xmin, limits.xmax), ylim=(0, limits.ymax))
     _add_colorbar(figure, mesh, [left, right])
@@ -67,25 +70,34 @@ def histogram2d(detection: Detection) -> Figure:
     return figure
 
 
-def _simulated_title(detection: Detection) -> str:
-    mm, boundary = detection.parameters.mm, detection.diagram.criterion.boundary
+def _title_of_clean(detection: Detection) -> str:
+    mm, diagram = detection.parameters.mm, detection.diagram
+    if diagram.clean.nsets is None:
+        how = f"Computed, {diagram.expected_above:.3g} pixels expected above the boundary"
+    else:
+        how = f"Simulated: mean of {diagram.clean.nsets} sets"
+    photons = mm.mm_photon_distribution
+    if photons == "nbinom":
+        photons += f", κ = {diagram.shape or mm.mm_nbinom_shape}"
     return (
-        f"Simulated: mean of {detection.diagram.simulated.nsets} sets, synthetic: "
-        f"{mm.mm_synthetic}, boundary: {boundary.kind}"
+        f"{how}\nphotons: {photons}; synthetic: {mm.mm_synthetic}; "
+        f"boundary: {diagram.criterion.boundary.kind}"
     )
 
 
 def _draw_both(left: Axes, right: Axes, diagram: MedianMinimum) -> QuadMesh:
-    simulated, real = diagram.simulated, diagram.real
-    norm = count_norm(1 / simulated.nsets, simulated.counts, real.counts)
+    clean, real = diagram.clean, diagram.real
+    least = _LEAST_COMPUTED if clean.nsets is None else 1 / clean.nsets
+    counts = np.where(clean.counts < 0.5 * least, 0, clean.counts)
+    norm = count_norm(least, counts, real.counts)
     cmap = two_part_map(norm)
     draw_density(right, real.limits, real.counts, norm, cmap)
-    return draw_density(left, simulated.limits, simulated.counts, norm, cmap)
+    return draw_density(left, clean.limits, counts, norm, cmap)
 
 
 def _add_colorbar(figure: Figure, mesh: QuadMesh, axes: list[Axes]) -> Colorbar:
     bar = figure.colorbar(mesh, ax=axes, pad=0.01, fraction=0.04, aspect=35)
-    bar.set_label("pixels per bin, mean per set (grey: less than 1)")
+    bar.set_label("pixels per bin, expected or mean per set (grey: less than 1)")
     bar.ax.axhline(1.0, color="k", linewidth=1.5)
     return bar
 

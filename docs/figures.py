@@ -1,29 +1,67 @@
 """Figures of the documentation, from simulated exposures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import crdetect
 from crdetect.masks import label_features
+from crdetect.mm.boundary import computed_points, simulated_points
 from crdetect.plots import save_figures
+from crdetect.plots.plane import draw_density, name_axes, sample
+from crdetect.plots.style import GREEN, ORANGE, PURPLE, VERMILLION, count_norm, grey_density_map
 from crdetect.simulate import Simulation, simulate_exposures
 
 _SIDE_PX = 31  # of the images in the example
 _GREYS_FROM, _GREYS_TO = -10.0, 150.0  # ADU
+_NOISE = crdetect.Noise(gain=1.0, rnoise_adu=3.4)
+_COLORS = (VERMILLION, GREEN, ORANGE, PURPLE)
+_REGION = [1, 400, 1, 300]
+_ANALYTIC = {"mm_simulation": "analytic"}
+_FIXED = [[0, 60], [300, 140], [700, 190]]
 
 
 def make_figures(folder: Path) -> None:
-    """Simulate three exposures, find their cosmic rays, and draw what came out."""
+    """Write all figures."""
     folder.mkdir(exist_ok=True)
+    _make_example(folder)
+    _make_simulation(folder)
+    _make_photons(folder)
+    _make_flux(folder)
+    _make_offsets(folder)
+    _make_boundary(folder)
+    _make_conditions(folder)
+
+
+def _exposures(**differences) -> crdetect.Stack:
+    return crdetect.Stack(simulate_exposures((300, 400), seed=3, **differences).exposures_adu)
+
+
+def _run(stack: crdetect.Stack, **values) -> crdetect.Detection:
+    return crdetect.detect(stack, _NOISE, crdetect.Parameters.from_mapping(values))
+
+
+def _new_figure(width_in: float, height_in: float) -> Figure:
+    figure = Figure(figsize=(width_in, height_in), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------
+# What it is about
+
+
+def _make_example(folder: Path) -> None:
+    """Simulate three exposures, find their cosmic rays, and draw what came out."""
     simulation = simulate_exposures()
     stack = crdetect.Stack(simulation.exposures_adu - simulation.bias_adu)
-    noise = crdetect.Noise(simulation.gain, simulation.rnoise_adu)
-    detection = crdetect.detect(stack, noise, crdetect.Parameters())
+    detection = crdetect.detect(stack, _NOISE, crdetect.Parameters())
     save_figures(detection, folder)
-    figure = draw_example(simulation, stack, detection, detection.combine(stack, noise))
+    figure = draw_example(simulation, stack, detection, detection.combine(stack, _NOISE))
     figure.savefig(folder / "example.png")
 
 
@@ -43,8 +81,7 @@ def draw_example(
         "MEDIANCR": detection.masks.mediancr,
         "mediancr": combined["mediancr"].value,
     }
-    figure = Figure(figsize=(8.0, 5.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _new_figure(8.0, 5.6)
     extent = (columns.start + 0.5, columns.stop + 0.5, rows.start + 0.5, rows.stop + 0.5)
     for ax, (name, image) in zip(figure.subplots(2, 3).flat, images.items(), strict=True):
         low, high = (0, 1) if image.dtype == bool else (_GREYS_FROM, _GREYS_TO)
@@ -62,3 +99,132 @@ def _around(places: np.ndarray, size: int) -> slice:
     """Take the pixels around the middle of some, all of them within the image."""
     start = min(max(int(places.mean()) - _SIDE_PX // 2, 0), size - _SIDE_PX)
     return slice(start, start + _SIDE_PX)
+
+
+# ---------------------------------------------------------------------------------------------
+# M.M.Cosmic, a figure for each group of parameters
+
+
+def _make_simulation(folder: Path) -> None:
+    """Boundary points of simulations with three seeds, and of the computed diagram."""
+    stack = _exposures()
+    computed = _run(stack, **_ANALYTIC).diagram.clean
+    figure = _new_figure(7.0, 4.6)
+    ax = figure.subplots()
+    for seed, color in zip((1, 2, 3), _COLORS, strict=False):
+        x, y = simulated_points(_run(stack, mm_seed=seed).diagram.clean)
+        ax.plot(x, y, "+", color=color, label=f"10 simulated sets, mm_seed: {seed}")
+    ax.plot(*computed_points(computed, 1 / 10), color="k", label="computed")
+    name_axes(ax, "Boundary points: one pixel above in ten sets")
+    ax.legend(frameon=False)
+    figure.savefig(folder / "mm_simulation.png")
+
+
+def _make_photons(folder: Path) -> None:
+    stack = _exposures(nbinom_shape=300.0)
+    runs = {
+        "poisson": _run(stack, **_ANALYTIC),
+        "nbinom, mm_nbinom_shape: auto": _run(
+            stack, mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **_ANALYTIC
+        ),
+    }
+    _compare(folder / "mm_photons.png", runs, "Exposures with κ = 300")
+
+
+def _make_flux(folder: Path) -> None:
+    stack = _exposures(flux=(0.8, 1.0, 1.2))
+    with_flux = _run(stack, flux_factor="auto", **_ANALYTIC)
+    runs = {"without flux factors": _run(stack, **_ANALYTIC), "flux_factor: auto": with_flux}
+    _compare(folder / "mm_flux.png", runs, "Exposures of flux 0.8, 1.0 and 1.2")
+    _save_own(with_flux, folder, ("flux_factor1.png", "image_number_at_median_position.png"))
+
+
+def _make_offsets(folder: Path) -> None:
+    stack = _exposures(offsets_px=((-0.5, 0.5), (0.0, 0.0), (0.5, -0.25)))
+    measured = _run(stack, mm_crosscorr_region=_REGION, **_ANALYTIC)
+    runs = {"without offsets": _run(stack, **_ANALYTIC), "mm_crosscorr_region": measured}
+    _compare(folder / "mm_offsets.png", runs, "Exposures moved by up to half a pixel")
+    _save_own(measured, folder, ("xyoffset_crosscorr_1.png",))
+
+
+def _make_boundary(folder: Path) -> None:
+    stack = _exposures()
+    fixed = {"mm_fixed_points_in_boundary": _FIXED}
+    runs = {
+        "spline, 5 knots": _run(stack),
+        "spline, 2 knots, no refit": _run(stack, mm_knots_splfit=2, mm_niter_boundary_extension=0),
+        "spline with fixed points": _run(stack, **fixed),
+        "piecewise": _run(stack, mm_boundary_fit="piecewise", **fixed),
+    }
+    path = folder / "mm_boundary.png"
+    _compare(path, runs, "One set of exposures, four boundaries", np.array(_FIXED))
+
+
+def _make_conditions(folder: Path) -> None:
+    """Bins that lack neighbours, and the threshold."""
+    detection = _run(_exposures())
+    clean, criterion = detection.diagram.clean, detection.diagram.criterion
+    figure = _new_figure(10.0, 4.6)
+    left, right = figure.subplots(1, 2)
+    _draw_grey(left, clean.limits, clean.counts)
+    emptied = clean.counts - clean.without_isolated(4).counts
+    rows, columns = np.nonzero(emptied)
+    left.plot(
+        clean.limits.x_edges[columns] + np.diff(clean.limits.x_edges)[0] / 2,
+        clean.limits.y_edges[rows] + np.diff(clean.limits.y_edges)[0] / 2,
+        "s",
+        color=VERMILLION,
+        markersize=2.5,
+        label="emptied by mm_hist2d_min_neighbors: 4",
+    )
+    name_axes(left, "Simulated diagram")
+    real = detection.diagram.real
+    _draw_grey(right, real.limits, real.counts)
+    right.plot(*sample(criterion.boundary.curve, real.limits), color=VERMILLION, label="boundary")
+    right.axhline(
+        criterion.threshold_adu, color=GREEN, linestyle="--", label="mm_threshold_rnoise: 3"
+    )
+    name_axes(right, "Real diagram: flagged is what is above both")
+    right.set(xlim=(real.limits.xmin, 200), ylim=(0, 100))
+    for ax in (left, right):
+        ax.legend(frameon=False, loc="upper left")
+    figure.savefig(folder / "mm_conditions.png")
+
+
+def _compare(
+    path: Path,
+    runs: Mapping[str, crdetect.Detection],
+    title: str,
+    fixed: np.ndarray | None = None,
+) -> None:
+    """Draw the pixels of the exposures, and the boundary of each run with what it flags."""
+    figure = _new_figure(7.0, 4.6)
+    ax = figure.subplots()
+    highest = max(runs.values(), key=lambda run: run.diagram.real.limits.ymax)
+    real = highest.diagram.real
+    _draw_grey(ax, real.limits, real.counts)
+    for (name, run), color in zip(runs.items(), _COLORS, strict=False):
+        curve = run.diagram.criterion.boundary.curve
+        number = np.count_nonzero(run.masks.mediancr)
+        label = f"{name}: {number} pixels in MEDIANCR"
+        ax.plot(*sample(curve, real.limits), color=color, linewidth=2, label=label)
+    if fixed is not None:
+        ax.plot(*fixed.T, "kD", label="fixed points")
+    name_axes(ax, title)
+    ax.set_ylim(0, real.limits.ymax)
+    ax.legend(frameon=False, loc="upper left")
+    figure.savefig(path)
+
+
+def _draw_grey(ax: Axes, limits, counts: np.ndarray) -> None:
+    norm = count_norm(min(1.0, counts[counts > 0].min()), counts)
+    draw_density(ax, limits, counts, norm, grey_density_map())
+
+
+def _save_own(detection: crdetect.Detection, folder: Path, names: tuple[str, ...]) -> None:
+    """Save some of the figures that a run writes."""
+    rest = folder / "rest"
+    rest.mkdir(exist_ok=True)
+    for path in save_figures(detection, rest):
+        if path.name in names:
+            path.replace(folder / path.name)

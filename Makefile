@@ -42,5 +42,5 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e ".[test,docs]"
+	$(PIP) -e ".[test,docs,megara]"
 	@touch $@

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from astropy.io import fits
 from numina.core import drp_load
-from numina.core.pipeline import InstrumentDRP
+from numina.core.pipeline import InstrumentDRP, Pipeline
 from numina.datamodel import DataModel
 from numina.exceptions import ValidationError
 from numina.util.convert import convert_date
+
+
+_MEGARA_RECIPE = "crdetect.megara.MegaraCrDetectionRecipe"
 
 
 class AnyImage(DataModel):
@@ -39,6 +43,40 @@ def _date(value: Any) -> dt.datetime | None:
 def load_drp() -> InstrumentDRP:
     """Load the instrument CRDETECT (entry point of ``numina.pipeline.1``)."""
     return drp_load("crdetect", "drp.yaml")
+
+
+def load_megara() -> InstrumentDRP | None:
+    """Load MEGARA with our pipeline in it (entry point MEGARA of ``numina.pipeline.1``).
+
+    megaradrp has an entry point of the same name, and the instrument that is loaded last counts.
+    Therefore its loader is replaced by this one. Without megaradrp there is no MEGARA, and no
+    complaint about that.
+    """
+    try:
+        from megaradrp import loader
+    except ModuleNotFoundError:
+        warnings.filterwarnings("ignore", "Object None does not contain a valid DRP")
+        return None
+    original = getattr(loader.load_drp, "original", loader.load_drp)
+
+    def load_with_pipeline() -> InstrumentDRP:
+        drp = original()
+        base = drp.pipelines["default"]
+        pipeline = Pipeline(
+            drp.name,
+            "crdetect",
+            base.recipes | {"MegaraCrDetection": {"class": _MEGARA_RECIPE}},
+            version=1,
+            products=base.products,
+            provides=list(base._provides_by_p.values()),  # noqa: SLF001 (there is no other way)
+        )
+        pipeline.drp = drp
+        drp.pipelines["crdetect"] = pipeline
+        return drp
+
+    load_with_pipeline.original = original
+    loader.load_drp = load_with_pipeline
+    return load_with_pipeline()
 
 
 def check_frames(_mode: Any, block: Any, _backend: Any, _options: Any = None) -> Any:

@@ -115,7 +115,7 @@ class CrMasks(DataProductMixin, DataFrameType):
         return None if is_none(obj) else DataFrame(filename=str(obj))
 
 
-def _input_class(*parameters: Described, **others: Requirement) -> type[RecipeInput]:
+def schema_input(*parameters: Described, **others: Requirement) -> type[RecipeInput]:
     """Make the input of a recipe: the observing block, and parameters of the schema."""
     requirements = {"obresult": ObservationResultRequirement()} | others
     for parameter in parameters:
@@ -129,15 +129,19 @@ def _input_class(*parameters: Described, **others: Requirement) -> type[RecipeIn
     return type("SchemaInput", (RecipeInput,), requirements)
 
 
-def _combined_results() -> dict[str, Result]:
-    return {
+CombinedResult = type(
+    "CombinedResult",
+    (RecipeResult,),
+    {
         f"combined_{name}": Result(DataFrameType(AnyImage), f"combination {name}")
         for name in COMBINATIONS
-    }
+    },
+)
+"""Result of a recipe that combines exposures."""
 
 
-_INPUTS = {item.name: item for item in describe_block(BlockInputs) if item.name != "images"}
-_SCHEMA = {item.name: item for block in BLOCKS.values() for item in describe_block(block)}
+INPUTS = {item.name: item for item in describe_block(BlockInputs) if item.name != "images"}
+SCHEMA = {item.name: item for block in BLOCKS.values() for item in describe_block(block)}
 
 _WORK_PATTERNS = tuple(name for name in PATTERNS if not name.endswith(".fits"))
 """Tables and figures: those of an earlier run go when new ones come."""
@@ -279,7 +283,6 @@ class Job:
 class SchemaRecipe(BaseRecipe):
     """What the recipes share: values judged by the schema, and one line where input is wrong."""
 
-    RecipeResult = type("CombinedResult", (RecipeResult,), _combined_results())
     datamodel = AnyImage()
     logger = logging.getLogger("numina.recipes.crdetect")
 
@@ -306,7 +309,7 @@ class SchemaRecipe(BaseRecipe):
         block = rinput.obresult
         _print_as_numina_does()
         try:
-            return self.reduce(self._read(rinput))
+            return self.reduce(self.read(rinput))
         except InputError as error:
             line = " ".join(str(error).split())
             raise ValidationError(f"block {block.id} ({block.mode}): {line}") from error
@@ -326,17 +329,18 @@ class SchemaRecipe(BaseRecipe):
         return [f"frames must be three or more equivalent exposures, not {n}"] if n < 3 else []
 
     @property
-    def _data_folder(self) -> Path:
+    def data_folder(self) -> Path:
+        """Where the names of frames start from."""
         return Path(self.runinfo.get("data_dir") or "")
 
-    def _read(self, rinput: RecipeInput) -> Job:
+    def read(self, rinput: RecipeInput) -> Job:
         """Judge the requirements, then read the frames."""
         frames = rinput.obresult.frames
-        inputs, parameters = self._judge(rinput)
+        inputs, parameters = self.judge(rinput)
         opened = [_read_frame(frame, inputs.extnum) for frame in frames]
         headers = [header for _, header in opened]
         profile = rinput.obresult.configuration
-        noise = noise_of(inputs, profile, headers[0], self._data_folder)
+        noise = noise_of(inputs, profile, headers[0], self.data_folder)
         for name, known in noise.items():
             self.logger.info("%s = %s", name, known)
         exposures = make_exposures(
@@ -347,10 +351,11 @@ class SchemaRecipe(BaseRecipe):
         )
         return Job(rinput, parameters, exposures, noise)
 
-    def _judge(self, rinput: RecipeInput) -> tuple[BlockInputs, Parameters]:
+    def judge(self, rinput: RecipeInput) -> tuple[BlockInputs, Parameters]:
+        """Judge the requirements; all faults are told at once."""
         others = dict(self._others)
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
-        values = self.given(rinput, _SCHEMA) | {name: others.pop(name) for name in aliases}
+        values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
         faults = self.faults(rinput)
         faults += [unknown_parameter(name, self.requirements()) for name in others]
         inputs, more = validate_block(BlockInputs, self.given(rinput, BlockInputs.model_fields))
@@ -369,44 +374,27 @@ class SchemaRecipe(BaseRecipe):
             for name, combination in combined.items()
         }
 
-    def signed(self, hdul: fits.HDUList) -> fits.HDUList:
-        """Say in the header which recipe made a product."""
-        self.set_base_headers(hdul[0].header)
-        return hdul
+    def detect(self, job: Job) -> tuple[Detection, fits.HDUList, dict[str, Any]]:
+        """Find the cosmic rays; return also the masks as a product, and a summary.
 
-
-class CrDetectionRecipe(SchemaRecipe):
-    """Find the cosmic rays of equivalent exposures, and combine the exposures.
-
-    Tables of what was found (CSV) and figures (PNG) go to the work folder.
-    """
-
-    RecipeInput = _input_class(*_INPUTS.values(), *_SCHEMA.values())
-    crmasks = Result(CrMasks, "masks of cosmic rays")
-    summary = Result(Value("a summary"), "numbers of masked pixels and of features")
-
-    def reduce(self, job: Job) -> RecipeResult:
-        """Detect, and combine with what was found."""
-        stack, noise = job.exposures.stack, job.exposures.noise
-        detection = detect(stack, noise, job.parameters, progress=self.logger.info)
-        masks = self.signed(crmasks_hdul(detection, job.exposures.headers[0], job.history()))
-        identifier = masks[0].header["UUID"]
-        combined = detection.combine(stack, noise)
+        Tables of what was found (CSV) and figures (PNG) go to the work folder.
+        """
+        exposures = job.exposures
+        detection = detect(
+            exposures.stack, exposures.noise, job.parameters, progress=self.logger.info
+        )
+        masks = self.signed(crmasks_hdul(detection, exposures.headers[0], job.history()))
         features = detection.features
         self._write_tables_and_figures(detection, features)
         summary = {
-            "masks_uuid": identifier,
+            "masks_uuid": masks[0].header["UUID"],
             "masked_pixels": {
                 hdu.name: hdu.header["NPMASKED"] for hdu in masks if "NPMASKED" in hdu.header
             },
             "features": features.counts(),
         }
-        self.logger.info("masks %s: %s", identifier, summary["masked_pixels"])
-        return self.create_result(
-            crmasks=masks,
-            summary=summary | job.summary(),
-            **self.combined(combined, job, identifier),
-        )
+        self.logger.info("masks %s: %s", summary["masks_uuid"], summary["masked_pixels"])
+        return detection, masks, summary | job.summary()
 
     def _write_tables_and_figures(self, detection: Detection, features: Features) -> None:
         from crdetect.plots import save_figures
@@ -416,6 +404,30 @@ class CrDetectionRecipe(SchemaRecipe):
             write_tables(features, folder)
             save_figures(detection, folder)
 
+    def signed(self, hdul: fits.HDUList) -> fits.HDUList:
+        """Say in the header which recipe made a product."""
+        self.set_base_headers(hdul[0].header)
+        return hdul
+
+
+class CrDetectionRecipe(SchemaRecipe):
+    """Find the cosmic rays of equivalent exposures, and combine the exposures."""
+
+    RecipeInput = schema_input(*INPUTS.values(), *SCHEMA.values())
+    RecipeResult = CombinedResult
+    crmasks = Result(CrMasks, "masks of cosmic rays")
+    summary = Result(Value("a summary"), "numbers of masked pixels and of features")
+
+    def reduce(self, job: Job) -> RecipeResult:
+        """Detect, and combine with what was found."""
+        detection, masks, summary = self.detect(job)
+        combined = detection.combine(job.exposures.stack, job.exposures.noise)
+        return self.create_result(
+            crmasks=masks,
+            summary=summary,
+            **self.combined(combined, job, summary["masks_uuid"]),
+        )
+
 
 class CrCombinationRecipe(SchemaRecipe):
     """Combine equivalent exposures with the masks of a ``crmasks.fits``.
@@ -424,11 +436,12 @@ class CrCombinationRecipe(SchemaRecipe):
     by a local median) is read from them; ``use_auxmedian`` in the requirements overrides it.
     """
 
-    RecipeInput = _input_class(
-        *_INPUTS.values(),
-        _SCHEMA["use_auxmedian"]._replace(default="as the masks were made"),
+    RecipeInput = schema_input(
+        *INPUTS.values(),
+        SCHEMA["use_auxmedian"]._replace(default="as the masks were made"),
         crmasks=Requirement(CrMasks, "masks of cosmic rays", optional=True),
     )
+    RecipeResult = CombinedResult
     summary = Result(Value("a summary"), "the masks")
 
     no_masks = "crmasks is missing: it must be the name of a file, or found by --db"
@@ -438,7 +451,7 @@ class CrCombinationRecipe(SchemaRecipe):
         rinput = super().build_recipe_input(ob, dal)
         if rinput.crmasks is not None:
             # as numina does: 'data/..' is the folder above, be data a link or not
-            path = Path(os.path.normpath(self._data_folder / rinput.crmasks.filename))
+            path = Path(os.path.normpath(self.data_folder / rinput.crmasks.filename))
             if not path.is_file():
                 self.no_masks = f"crmasks: no file {rinput.crmasks.filename}, that is {path}"
                 rinput.crmasks = None
@@ -509,7 +522,7 @@ def _other_names(ob: Any, dal: Any, requirements: Iterable[str]) -> dict[str, An
     values |= ob.requirements
     # the command line speaks to all blocks, of either mode
     line = getattr(dal, "extra_data", {})
-    values |= {name: value for name, value in line.items() if name not in {*_SCHEMA, "crmasks"}}
+    values |= {name: value for name, value in line.items() if name not in {*SCHEMA, "crmasks"}}
     return {name: value for name, value in values.items() if name not in requirements}
 
 

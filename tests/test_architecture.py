@@ -17,7 +17,7 @@ FILES = sorted(
     for path in PACKAGE.rglob("*")
     if path.is_file() and path.suffix in (".py", ".yaml", ".json")
 )
-OUTSIDE = ("cli.py", "recipe.py", "loader.py", "interactive.py", "plots/", "configs/")
+OUTSIDE = ("cli.py", "recipe.py", "megara.py", "loader.py", "interactive.py", "plots/", "configs/")
 ARRAY_PART = [name for name in MODULES if not name.startswith(OUTSIDE)]
 HOUSE = {
     "": "__init__ parameters exposures noise tails stack masks combine pipeline products tables "

@@ -81,9 +81,7 @@ def test_infinite_shape_draws_photons_and_read_noise_as_poisson():
     photons = rng.poisson(signal * 2.0) / 2.0
     expected = photons + 3.0 * rng.standard_normal(signal.size, dtype=np.float32)
     np.testing.assert_allclose(drawn, expected, rtol=1e-6)
-    np.testing.assert_array_equal(
-        drawn, Noise(2.0, 3.0).draw_adu(signal, np.random.default_rng(4))
-    )
+    np.testing.assert_array_equal(drawn, Noise(2.0, 3.0).draw_adu(signal, np.random.default_rng(4)))
 
 
 @pytest.mark.parametrize("kappa", [np.inf, 80.0])

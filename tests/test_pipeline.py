@@ -1,5 +1,7 @@
 """What must hold of a whole detection, whatever the exposures."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -7,12 +9,21 @@ import crdetect
 from crdetect.errors import InputError
 from crdetect.exposures import make_exposures
 from crdetect.masks import MM_ONLY
+from crdetect.pipeline import check
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (96, 128)
 PIECEWISE = {
     "mm_boundary_fit": "piecewise",
     "mm_fixed_points_in_boundary": [[0, 30], [50, 60], [300, 120]],
+}
+ANALYTIC = {"mm_simulation": "analytic"}
+NEW_PATHS = {
+    "analytic": ANALYTIC,
+    "false pixels": ANALYTIC | {"mm_false_pixels": 5},
+    "nbinom auto": {"mm_photon_distribution": "nbinom", "mm_nbinom_shape": "auto"} | ANALYTIC,
+    "flux auto": {"flux_factor": "auto"} | ANALYTIC,
+    "flux auto, divided": {"flux_factor": "auto", "apply_flux_factor_to": "original"} | ANALYTIC,
 }
 METHODS = ["lacosmic", "pycosmic", "mmcosmic", "mm_lacosmic", "mm_pycosmic"]
 
@@ -75,6 +86,53 @@ def test_permuting_exposures_permutes_their_masks_only(exposures, crmethod):
 def test_permuting_changes_nothing_in_a_simulated_boundary_either(exposures):
     one, other = detect(exposures), detect(exposures[[1, 2, 0]])
     np.testing.assert_array_equal(one.masks.mediancr, other.masks.mediancr)
+
+
+@pytest.fixture(scope="module")
+def of_paths(exposures):
+    """Detections of the new paths: slow enough to be made once."""
+    return {name: detect(exposures, **given) for name, given in NEW_PATHS.items()}
+
+
+@pytest.mark.parametrize("path", NEW_PATHS)
+def test_permuting_permutes_masks_of_each_path(exposures, of_paths, path):
+    order = [2, 0, 1]
+    one, other = of_paths[path], detect(exposures[order], **NEW_PATHS[path])
+    np.testing.assert_allclose(np.array(one.flux.factors)[order], other.flux.factors, rtol=1e-4)
+    # with factors, rounding may move a pixel on the boundary
+    allowed = 2 if "flux" in path else 0
+    assert np.count_nonzero(one.masks.crmasks[order] != other.masks.crmasks) <= 3 * allowed
+    for name in ("mediancr", "meancrt", "meancr"):
+        differ = getattr(one.masks, name) != getattr(other.masks, name)
+        assert np.count_nonzero(differ) <= allowed, name
+    assert one.masks.mediancr.any()
+
+
+@pytest.mark.parametrize("path", NEW_PATHS)
+def test_adu_with_gain_equals_electrons_in_each_path(exposures, of_paths, path):
+    gain = 4.0
+    in_e = of_paths[path]
+    in_adu = detect(exposures / gain, gain, 3.4 / gain, **NEW_PATHS[path])
+    assert_same_masks(in_e.masks, in_adu.masks)
+    np.testing.assert_allclose(in_e.flux.factors, in_adu.flux.factors, rtol=1e-5)
+    x = np.linspace(0, 300, 50)
+    boundaries = [made.diagram.criterion.boundary for made in (in_e, in_adu)]
+    np.testing.assert_allclose(boundaries[1](x / gain) * gain, boundaries[0](x), rtol=2e-3)
+
+
+@pytest.mark.parametrize("path", NEW_PATHS)
+def test_bias_changes_nothing_in_any_path(exposures, of_paths, path):
+    read = make_exposures(exposures + 512.0, [None] * 3, list("abc"), 1.0, 3.4, 512.0)
+    other = detect(read.stack.exposures, **NEW_PATHS[path])
+    assert_same_masks(of_paths[path].masks, other.masks)
+    assert of_paths[path].used() == other.used()
+
+
+@pytest.mark.parametrize("path", NEW_PATHS)
+def test_seed_and_workers_change_nothing_in_computed_paths(exposures, of_paths, path):
+    other = detect(exposures, workers=1, mm_seed=77, **NEW_PATHS[path])
+    assert_same_masks(of_paths[path].masks, other.masks)
+    assert "mm_seed" not in other.used()
 
 
 @pytest.mark.parametrize("crmethod", METHODS)
@@ -272,11 +330,36 @@ def test_auxclean_is_clean_at_all_of_mediancr():
         ({"regions_to_be_skipped": [[1, 500, 1, 5]]}, "leaves the image"),
         ({"pixels_to_be_flagged_as_cr": [[129, 1]]}, "leaves the image"),
         ({"pixels_to_be_replaced_by_local_median": [[1, 97, 3, 3]]}, "leaves the image"),
+        ({"flux_factor_regions": [[1, 129, 1, 5]]}, "flux_factor_regions.* leaves the image"),
+        ({"mm_crosscorr_region": [1, 100, 1, 97]}, "mm_crosscorr_region.* leaves the image"),
+        ({"flux_factor": [1.0, 1.0]}, "flux_factor has 2 values for 3 exposures"),
+        ({"flux_factor": [1.0] * 4}, "flux_factor has 4 values for 3 exposures"),
+        ({"mm_xy_offsets": [[0, 0]]}, "mm_xy_offsets has 1 values for 3 exposures"),
     ],
 )
 def test_parameters_that_do_not_fit_the_exposures(exposures, parameters, says):
     with pytest.raises(InputError, match=says):
         detect(exposures, **parameters)
+    stack, noise = crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4)
+    with pytest.raises(InputError, match=says):
+        check(stack, noise, crdetect.Parameters.from_mapping(parameters))
+
+
+@pytest.mark.parametrize(("n", "c"), [(4, 3), (5, 2), (5, 3), (6, 5)])
+def test_computed_diagram_is_refused_before_any_work(n, c):
+    cube = np.ones((n, *SHAPE), np.float32)
+    given = {"mm_cr_coincidences": c} | ANALYTIC
+    with pytest.raises(InputError, match=r"mm_simulation: analytic .* accepted: montecarlo"):
+        detect(cube, **given)
+    with pytest.raises(InputError, match=f"not {n} and {c}; accepted: montecarlo"):
+        check(
+            crdetect.Stack(cube),
+            crdetect.Noise(1.0, 3.4),
+            crdetect.Parameters.from_mapping(given),
+        )
+    # without M.M.Cosmic it does not matter
+    parameters = crdetect.Parameters.from_mapping({"crmethod": "pycosmic"} | given)
+    check(crdetect.Stack(cube), crdetect.Noise(1.0, 3.4), parameters)
 
 
 def test_map_of_another_shape(exposures):
@@ -294,3 +377,297 @@ def test_progress_tells_each_step(exposures):
     )
     assert [step for step in steps if "median2d" in step]
     assert len(steps) >= 8
+
+
+# ---------------------------------------------------------------------------------------------
+# Flux factors
+
+
+FLUX = (0.8, 1.0, 1.2, 0.9, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("n", "simulation"),
+    [(3, "montecarlo"), (4, "montecarlo"), (5, "montecarlo"), (3, "analytic")],
+)
+def test_flux_factors_take_false_positives_away(n, simulation):
+    flux = FLUX[:n]
+    cube = simulate_exposures(
+        (120, 160), n, flux=flux, hit_fraction=0.0, double_hits=0, seed=5
+    ).exposures_adu
+    given = {"crmethod": "mmcosmic", "mm_dilation": 0, "mm_simulation": simulation}
+    plain = detect(cube, **given)
+    assert plain.masks.mediancr.sum() > 500
+    assert plain.flux.factors == (1.0,) * n
+    assert "flux_factor" not in plain.used()
+    for applied_to in ("simulated", "original"):
+        auto = detect(cube, flux_factor="auto", apply_flux_factor_to=applied_to, **given)
+        np.testing.assert_allclose(auto.flux.factors, flux / np.median(flux), rtol=0.02)
+        assert auto.used()["flux_factor"] == list(auto.flux.factors)
+        assert auto.masks.mediancr.sum() < 0.02 * plain.masks.mediancr.sum()
+        assert auto.masks.meancrt.sum() < 0.02 * plain.masks.meancrt.sum()
+        numbers = detect(
+            cube,
+            flux_factor=list(auto.flux.factors),
+            apply_flux_factor_to=applied_to,
+            **given,
+        )
+        assert_same_masks(numbers.masks, auto.masks)
+        assert numbers.flux.factors == auto.flux.factors
+        assert "flux_factor" not in numbers.used()
+
+
+def pixels_by_height(diagram):
+    """Pixels in the ten lowest of fifty slices."""
+    return diagram.counts.reshape(50, 2, 100).sum(axis=(1, 2))[:10]
+
+
+@pytest.mark.parametrize("simulation", ["montecarlo", "analytic"])
+def test_simulated_exposures_are_multiplied_by_their_factors(simulation):
+    """Were they divided, 0.6 : 1 : 1.1 would be 1.7 : 1 : 0.9, and median − minimum a fourth."""
+    flux = (0.6, 1.0, 1.1)
+    cube = simulate_exposures(
+        (120, 160), flux=flux, hit_fraction=0.0, double_hits=0, seed=6
+    ).exposures_adu
+    given = {"crmethod": "mmcosmic", "mm_simulation": simulation, "mm_ydiag_max": 400.0}
+    right, wrong = (
+        detect(cube, flux_factor=list(factors), **given).diagram
+        for factors in (flux, 1 / np.array(flux))
+    )
+    real = pixels_by_height(right.real)
+    expected, other = pixels_by_height(right.clean), pixels_by_height(wrong.clean)
+    assert (real[1:] > 50).all()
+    # the median of three noisy exposures is not quite the signal
+    np.testing.assert_allclose(expected, real, rtol=0.25)
+    assert (other[6:] < 0.5 * real[6:]).all()
+
+
+@pytest.mark.parametrize("given", [[0.5, 1.0, 2.0], 2.0])
+def test_original_exposures_are_divided_by_their_factors(exposures, given):
+    detection = detect(exposures, flux_factor=given, apply_flux_factor_to="original")
+    factors = np.broadcast_to(given, 3)
+    assert detection.flux.factors == tuple(factors)
+    divided = exposures / np.reshape(factors, (3, 1, 1))
+    np.testing.assert_allclose(detection.statistics.median2d, np.median(divided, axis=0), rtol=1e-6)
+    combined = detection.combine(crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4))
+    np.testing.assert_allclose(combined["mean"].value, divided.mean(axis=0), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(combined["min"].value, divided.min(axis=0), rtol=1e-6)
+    clean = ~detection.masks.meancrt
+    mean, spread = divided.mean(axis=0)[clean], divided.var(axis=0, ddof=1)[clean]
+    np.testing.assert_allclose(combined["meancr"].value[clean], mean, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(combined["meancr"].variance[clean], spread, rtol=1e-3, atol=1e-3)
+    # applied to the simulated ones, what is combined is what was given
+    simulated = detect(exposures, flux_factor=given)
+    combined = simulated.combine(crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4))
+    np.testing.assert_allclose(combined["mean"].value, exposures.mean(axis=0), rtol=1e-5, atol=1e-4)
+
+
+def test_noise_of_divided_exposures_is_their_own(exposures):
+    """Division by 1/4 is a multiplication by 4: as electrons with a gain of 1/4."""
+    given = {"crmethod": "mmcosmic"} | PIECEWISE
+    divided = detect(exposures, flux_factor=0.25, apply_flux_factor_to="original", **given)
+    plain = detect(4 * exposures, 0.25, 4 * 3.4, **given)
+    assert_same_masks(divided.masks, plain.masks)
+    np.testing.assert_array_equal(divided.statistics.median2d, plain.statistics.median2d)
+    np.testing.assert_array_equal(divided.diagram.clean.counts, plain.diagram.clean.counts)
+    assert divided.diagram.clean.limits == plain.diagram.clean.limits
+
+
+def test_flux_is_measured_in_its_regions():
+    cube = simulate_exposures((120, 160), hit_fraction=0.0, double_hits=0, seed=4).exposures_adu
+    cube[0, :, :80] *= 0.7
+    cube[0, :, 80:] *= 1.2
+    left, right = (
+        detect(cube, crmethod="mmcosmic", flux_factor="auto", flux_factor_regions=regions)
+        for regions in ([[1, 80, 1, 120]], [[81, 160, 1, 60], [81, 160, 61, 120]])
+    )
+    np.testing.assert_allclose(left.flux.factors, (0.7, 1, 1), rtol=0.02)
+    np.testing.assert_allclose(right.flux.factors, (1.2, 1, 1), rtol=0.02)
+    everywhere = detect(cube, crmethod="mmcosmic", flux_factor="auto")
+    assert everywhere.flux.factors not in (left.flux.factors, right.flux.factors)
+    with pytest.raises(InputError, match="flux_factor: auto finds"):
+        detect(cube, flux_factor="auto", flux_factor_regions=[[1, 5, 1, 5]])
+
+
+def test_flux_factors_without_mm(exposures):
+    detection = detect(exposures, crmethod="pycosmic", flux_factor="auto")
+    np.testing.assert_allclose(detection.flux.factors, 1, atol=0.01)
+    assert detection.diagram is None
+    assert list(detection.used()) == ["flux_factor"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Offsets
+
+
+OFFSETS = ((-0.5, 0.5), (0.0, 0.0), (0.5, -0.25))
+
+
+@pytest.mark.parametrize("crmethod", ["mmcosmic", "mm_pycosmic"])
+@pytest.mark.parametrize("flux", [(1.0, 1.0, 1.0), (0.8, 1.0, 1.2)])
+def test_offsets_take_false_positives_away(crmethod, flux):
+    cube = simulate_exposures(
+        (120, 160), offsets_px=OFFSETS, flux=flux, hit_fraction=0.0, double_hits=0, seed=5
+    ).exposures_adu
+    given = {"crmethod": crmethod, "mm_dilation": 0, "flux_factor": list(flux)}
+    plain = detect(cube, **given).masks.mediancr.sum()
+    assert plain > 300
+    told = detect(cube, mm_xy_offsets=[list(xy) for xy in OFFSETS], **given)
+    assert told.masks.mediancr.sum() < 0.05 * plain
+    measured = detect(cube, mm_crosscorr_region=[1, 160, 1, 120], **given)
+    assert measured.masks.mediancr.sum() < 0.05 * plain
+    np.testing.assert_allclose(measured.diagram.offsets.xy_px, OFFSETS, atol=0.05)
+    np.testing.assert_allclose(measured.used()["mm_xy_offsets"], OFFSETS, atol=0.05)
+
+
+def test_region_of_the_correlation_is_in_fits_pixels():
+    """Outside of it the exposures have no likeness at all."""
+    cube = simulate_exposures(
+        (120, 160), offsets_px=OFFSETS, hit_fraction=0.0, double_hits=0, seed=5
+    ).exposures_adu
+    inside = (slice(None), slice(9, 110), slice(19, 160))
+    other = np.random.default_rng(1).uniform(0, 1e4, cube.shape).astype(np.float32)
+    other[inside] = cube[inside]
+    region = [20, 160, 10, 110]
+    found = detect(other, crmethod="mmcosmic", mm_crosscorr_region=region).diagram.offsets
+    np.testing.assert_allclose(found.xy_px, OFFSETS, atol=0.05)
+    alone = detect(cube, crmethod="mmcosmic", mm_crosscorr_region=region).diagram.offsets
+    np.testing.assert_allclose(found.xy_px, alone.xy_px, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------
+# The effect of each parameter of M.M.Cosmic
+
+
+@pytest.mark.parametrize("n", range(3, 10))
+def test_coincidences_of_any_number_of_exposures(n):
+    """In a flat field, the pixel in row k is hit in k exposures."""
+    rng = np.random.default_rng(n)
+    cube = rng.poisson(50.0, (n, 32, 48)) + rng.normal(0, 3.4, (n, 32, 48))
+    for hits in range(1, n + 1):
+        which = rng.choice(n, hits, replace=False)
+        cube[which, 3 * hits, 20] += 4000
+    given = {"crmethod": "mmcosmic", "mm_dilation": 0, "mm_nsimulations": 3}
+    for c in range(2, n):
+        detection = detect(cube, mm_cr_coincidences=c, **given)
+        masks, min2d = detection.masks, detection.statistics.min2d
+        lowest = np.sort(cube, axis=0)[: n - c].mean(axis=0)
+        np.testing.assert_allclose(min2d, lowest, rtol=1e-5, atol=1e-4)
+        for hits in range(1, c + 1):
+            y = 3 * hits
+            # the median shows it where half of the exposures are hit
+            assert masks.mediancr[y, 20] == (2 * hits >= n), (c, hits)
+            # the highest of many clean values may be above the boundary of the median
+            height = cube[:, y, 20] - min2d[y, 20]
+            above = height > detection.diagram.criterion.boundary(min2d[y, 20])
+            np.testing.assert_array_equal(masks.crmasks[:, y, 20], above)
+            assert above[cube[:, y, 20] > 2000].all()
+        # what was hit everywhere looks like signal
+        assert not masks.meancrt[3 * n, 20]
+
+
+def flagged(cube, **given):
+    masks = detect(cube, crmethod="mmcosmic", mm_dilation=0, **given).masks
+    return masks.mediancr.astype(int).sum()
+
+
+@pytest.fixture(scope="module")
+def doubles():
+    """Double hits of all charges on a flat field."""
+    rng = np.random.default_rng(3)
+    cube = rng.poisson(30.0, (3, 96, 128)) + rng.normal(0, 3.4, (3, 96, 128))
+    charge = np.linspace(0, 200, 48)
+    cube[:2, 4::8, 4::32] += charge.reshape(12, 4)
+    return cube.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [
+        ({"mm_threshold": 60.0}, 60.0),
+        ({"mm_threshold": 120.0}, 120.0),
+        ({"mm_threshold_rnoise": 20.0}, 68.0),
+        ({"mm_threshold_rnoise": 40.0}, 136.0),
+    ],
+)
+def test_thresholds_are_least_heights(doubles, given, least):
+    plain = detect(doubles, crmethod="mmcosmic", mm_dilation=0)
+    assert flagged(doubles, mm_threshold_rnoise=0.0) == plain.masks.mediancr.sum()
+    height = plain.statistics.median2d - plain.statistics.min2d
+    found = detect(doubles, crmethod="mmcosmic", mm_dilation=0, **given).masks.mediancr
+    np.testing.assert_array_equal(found, plain.masks.mediancr & (height > least))
+    assert 0 < found.sum() < plain.masks.mediancr.sum()
+
+
+def test_least_maximum(doubles):
+    plain = detect(doubles, crmethod="mmcosmic", mm_dilation=0)
+    found = detect(doubles, crmethod="mmcosmic", mm_dilation=0, mm_minimum_max2d_rnoise=40.0)
+    expected = plain.masks.mediancr & (doubles.max(axis=0) > 40 * 3.4)
+    np.testing.assert_array_equal(found.masks.mediancr, expected)
+    assert 0 < expected.sum() < plain.masks.mediancr.sum()
+
+
+def test_more_neighbours_lower_the_points(exposures):
+    """Lonely bins are the extremes of the simulation."""
+    points = []
+    for least in (0, 3, 6):
+        made = detect(exposures, crmethod="mmcosmic", mm_hist2d_min_neighbors=least).diagram
+        found = made.criterion.boundary.points
+        points.append(dict(zip(found.x.tolist(), found.y.tolist(), strict=True)))
+    for more, fewer in itertools.pairwise(points):
+        assert set(fewer) <= set(more)
+        assert all(fewer[x] <= more[x] for x in fewer)
+        assert sum(fewer[x] < more[x] for x in fewer) > 5
+
+
+@pytest.mark.parametrize("simulation", ["montecarlo", "analytic"])
+def test_top_of_the_diagram_is_as_given(doubles, simulation):
+    given = {"crmethod": "mmcosmic", "mm_simulation": simulation}
+    automatic = detect(doubles, **given).diagram
+    for top in (90.0, 333.0):
+        made = detect(doubles, mm_ydiag_max=top, **given).diagram
+        assert made.clean.limits.ymax == made.real.limits.ymax == top
+        assert made.clean.limits.xmin == automatic.clean.limits.xmin
+    # finer bins tell the boundary better, and no more than that
+    x = np.array([10.0, 20.0])
+    close = detect(doubles, mm_ydiag_max=90.0, **given).diagram.criterion.boundary(x)
+    np.testing.assert_allclose(close, automatic.criterion.boundary(x), rtol=0.15)
+
+
+def test_another_seed_moves_the_boundary_a_little(doubles):
+    one, other, same = (
+        detect(doubles, crmethod="mmcosmic", mm_seed=seed).diagram for seed in (1, 2, 1)
+    )
+    x = np.linspace(5, 40, 30)
+    heights = [made.criterion.boundary(x) for made in (one, other, same)]
+    assert (heights[0] != heights[1]).any()
+    np.testing.assert_array_equal(heights[0], heights[2])
+    np.testing.assert_allclose(heights[1], heights[0], rtol=0.25)
+    assert one.used() == {"mm_seed": 1}
+
+
+def test_negative_binomial_photons_need_their_shape():
+    """With κ = 20 a field taken for Poisson is full of false positives."""
+    cube = simulate_exposures(
+        (120, 160), nbinom_shape=20.0, hit_fraction=0.0, double_hits=0, seed=2
+    ).exposures_adu
+    poisson = flagged(cube)
+    assert poisson > 300
+    for shape in (20.0, "auto"):
+        for simulation in ("montecarlo", "analytic"):
+            given = {"mm_photon_distribution": "nbinom", "mm_nbinom_shape": shape}
+            assert flagged(cube, mm_simulation=simulation, **given) < 0.05 * poisson
+    # a number counts for nothing where photons are Poisson's
+    assert flagged(cube, mm_nbinom_shape=20.0) == poisson
+
+
+def test_a_boundary_of_before_is_taken(exposures):
+    one = detect(exposures)
+    again = crdetect.detect(
+        crdetect.Stack(exposures),
+        crdetect.Noise(1.0, 3.4),
+        crdetect.Parameters.from_mapping({"mm_nsimulations": 1, "mm_seed": 5}),
+        boundary=one.diagram.criterion.boundary,
+    )
+    assert_same_masks(one.masks, again.masks)
+    assert again.diagram.criterion.boundary is one.diagram.criterion.boundary

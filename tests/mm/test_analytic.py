@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+from scenes import chi_square_per_bin, scene_of
 from scipy.integrate import quad
 from scipy.stats import norm
-
-from scenes import chi_square_per_bin, scene_of
 
 from crdetect import InputError, Noise
 from crdetect.mm.analytic import CleanPixels, check_available

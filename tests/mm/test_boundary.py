@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -109,7 +111,7 @@ def test_computed_points_of_exponential_columns(expected):
 def test_computed_points_are_lower_where_more_are_expected():
     diagram, _ = falling(np.linspace(2, 9, BINS), np.full(BINS, 1e5))
     heights = [computed_points(diagram, n)[1] for n in (1e-9, 1e-3, 0.1, 1.0, 100.0, 9e4)]
-    assert all((low < high).all() for high, low in zip(heights, heights[1:], strict=False))
+    assert all((low < high).all() for high, low in itertools.pairwise(heights))
 
 
 def test_computed_points_within_one_bin():

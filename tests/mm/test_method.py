@@ -2,15 +2,15 @@ import logging
 
 import numpy as np
 import pytest
-from scipy import ndimage
-
 from scenes import scene_of
+from scipy import ndimage
 
 import crdetect
 from crdetect import InputError, Noise, Parameters, Stack
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import boundary_of_simulated, computed_points, fit_boundary
 from crdetect.mm.method import Observed, make_diagram
+from crdetect.mm.offsets import measure_offsets
 from crdetect.mm.simulation import simulate
 from crdetect.parameters import MM
 from crdetect.simulate import make_scene_e
@@ -115,9 +115,7 @@ def test_shape_is_measured_in_exposures_brought_to_the_same_flux(synthetic):
     signal = 0.5 * make_scene_e((120, 160), rng)
     factors = [0.7, 1.0, 1.4]
     cube = np.array([NOISE.draw_adu(f * signal, rng) for f in factors])
-    parameters = MM(
-        mm_photon_distribution="nbinom", mm_nbinom_shape="auto", mm_synthetic=synthetic
-    )
+    parameters = MM(mm_photon_distribution="nbinom", mm_nbinom_shape="auto", mm_synthetic=synthetic)
     simulated = make_diagram(observe(cube, factors=factors), parameters, 1).shape
     noises = [NOISE.divided(f) for f in factors]
     divided = cube / np.reshape(factors, (3, 1, 1))
@@ -165,6 +163,10 @@ def test_measured_offsets_are_used_and_told(caplog):
         made = make_diagram(observe(spoilt, clean_exposures=list(cube)), parameters, 1)
     assert made.offsets.measured
     np.testing.assert_allclose(made.offsets.xy_px, offsets, atol=0.05)
+    # FITS pixels, both ends included
+    region = (slice(5, 85), slice(10, 110))
+    expected = measure_offsets(list(cube), [NOISE] * 3, region)
+    np.testing.assert_array_equal(made.offsets.xy_px, expected.xy_px)
     assert made.used()["mm_xy_offsets"] == made.offsets.xy_px.tolist()
     assert f"mm_xy_offsets: {made.offsets.xy_px.round(3).tolist()}" in caplog.text
     assert made.offsets.correlation.shape == (3, 21, 21)

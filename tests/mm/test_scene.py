@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from scenes import scene_of
 
 from crdetect import InputError, Noise, Stack

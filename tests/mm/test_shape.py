@@ -17,11 +17,10 @@ def measure(seed, kappa, n=3, gain=1.0, rnoise=3.4, factors=None, hit_fraction=0
         rnoise = rnoise * rng.uniform(1 - 3 * spread, 1 + 3 * spread, signal.size)
     factors = factors or [1.0] * n
     noise = Noise(gain, rnoise, kappa)
-    values = [noise.draw_adu(factor * signal, rng) for factor in factors]
-    for value in values:
-        value += make_tracks_e(SHAPE, hit_fraction, rng).ravel() / gain
+    values = np.array([noise.draw_adu(factor * signal, rng) for factor in factors])
+    values += [make_tracks_e(SHAPE, hit_fraction, rng).ravel() / gain for _ in factors]
     noises = [Noise(gain, rnoise).divided(factor) for factor in factors]
-    return measure_shape(np.array(values) / np.reshape(factors, (n, 1)), noises)
+    return measure_shape(values / np.reshape(factors, (n, 1)), noises)
 
 
 @pytest.mark.parametrize("kappa", [1000.0, 100.0])
@@ -89,7 +88,9 @@ def test_order_of_the_exposures_and_unit_do_not_matter():
 def test_read_noise_alone_tells_nothing(level):
     rng = np.random.default_rng(2)
     values = Noise(1.0, 3.4).draw_adu(np.full((3, 5000), level), rng)
-    with pytest.raises(InputError, match=r"mm_nbinom_shape: auto needs 200 pixels .* give a number"):
+    with pytest.raises(
+        InputError, match=r"mm_nbinom_shape: auto needs 200 pixels .* give a number"
+    ):
         measure_shape(values, [Noise(1.0, 3.4)] * 3)
 
 

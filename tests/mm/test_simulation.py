@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from scipy.stats import norm
-
 from scenes import chi_square_per_bin, scene_of
+from scipy.stats import norm
 
 from crdetect import Noise
 from crdetect.mm.diagram import BINS

@@ -17,13 +17,15 @@ from scipy.interpolate import BSpline
 
 import crdetect
 from crdetect.combine import COMBINATIONS, MASKED
-from crdetect.detectors import REGISTRY, PeaksAndTails
+from crdetect.detectors import REGISTRY, PeaksAndTails, make_detector
 from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, features_touching
 from crdetect.mm import boundary as boundary_module
-from crdetect.mm.boundary import boundary_of_simulated
+from crdetect.mm.analytic import CleanPixels
+from crdetect.mm.boundary import boundary_of_simulated, computed_points
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram, Limits
+from crdetect.mm.scene import Exposure, Scene
 from crdetect.parameters import MM, Inputs, LACosmic, Parameters, PyCosmic
 from crdetect.products import crmasks_hdul
 
@@ -136,7 +138,9 @@ def test_fit_through_the_peers_points_gives_the_peers_mask(
     recorded = np.load(shared / f"peer/boundary/{name}.npz")
     points = recorded["fit0_x"], recorded["fit0_y"]
     monkeypatch.setattr(boundary_module, "simulated_points", lambda _: points)
-    mask = mediancr_of(shared, images, name, boundary_of_simulated(recorded_diagram(recorded), MM()))
+    mask = mediancr_of(
+        shared, images, name, boundary_of_simulated(recorded_diagram(recorded), MM())
+    )
     assert jaccard(dilated(mask, dilation), peer_of(shared, name, dilation)) >= 0.95
 
 
@@ -152,7 +156,9 @@ def test_spline_from_the_peers_histogram_gives_its_mask(shared, images, dilation
 @pytest.mark.parametrize("name", SPLINE_RUNS)
 def test_spline_from_the_peers_histogram_loses_only_false_positives(shared, images, name):
     recorded = np.load(shared / f"peer/boundary/{name}.npz")
-    mask = mediancr_of(shared, images, name, boundary_of_simulated(recorded_diagram(recorded), MM()))
+    mask = mediancr_of(
+        shared, images, name, boundary_of_simulated(recorded_diagram(recorded), MM())
+    )
     reference = peer_of(shared, name, 0)
     hits = hits_above_1_sigma(shared)
     assert not (mask.any_code & ~reference).any()
@@ -185,6 +191,62 @@ def test_simulated_diagram_has_the_peers_distribution(shared, name):
         here = np.interp(at, own[1:], ours.counts.sum(axis=axis).cumsum())
         # linear interpolation in the steep first bins leaves a percent
         np.testing.assert_allclose(here, theirs, rtol=0.02)
+
+
+def test_computed_diagram_is_what_simulations_converge_to(shared):
+    """Of 100 sets: chi-square per bin 1, and points of one pixel per set within a bin."""
+    name = "mm_pycosmic"
+    exposures, simulation = run(shared, name, mm_nsimulations=100)
+    _, analytic = run(shared, name, mm_simulation="analytic")
+    simulated, limits = simulation.diagram.clean, simulation.diagram.clean.limits
+    width = limits.xmax - limits.xmin
+    own = analytic.diagram.clean.limits
+    assert own.xmin == pytest.approx(limits.xmin, abs=0.02 * width)
+    assert own.xmax == pytest.approx(limits.xmax, abs=0.02 * width)
+    assert own.ymax == pytest.approx(limits.ymax, rel=0.3)
+    computed = clean_pixels(exposures, simulation).diagram(limits)
+    found, expected = simulated.counts * 100, computed.counts * 100
+    used = expected > 5
+    assert used.sum() > 1000
+    chi_square = np.mean((found - expected)[used] ** 2 / expected[used])
+    spread = np.sqrt(np.mean(2 + 1 / expected[used]) / used.sum())
+    assert chi_square == pytest.approx(1.0, abs=4.5 * spread)
+
+    edges, differences = limits.y_edges, []
+    for x, y in zip(*computed_points(computed, 1.0), strict=True):
+        pixels = simulated.counts[:, np.searchsorted(limits.x_edges, x) - 1]
+        if pixels.sum() > 200:
+            above = np.append(np.cumsum(pixels[::-1])[::-1], 0)
+            row = np.flatnonzero(above >= 1).max()
+            low, high = above[row], max(above[row + 1], 1e-3)
+            differences.append(row + np.log(low) / np.log(low / high) - y / edges[1])
+    assert len(differences) > 10
+    assert np.abs(differences).max() < 1
+
+
+def test_computed_boundary_flags_as_simulated_ones_do(shared):
+    name = "mm_pycosmic"
+    one = {"mm_simulation": "analytic", "mm_false_pixels": 1}
+    analytic = run(shared, name, **one)[1].masks
+    other_seed = run(shared, name, mm_seed=1, **one)[1].masks
+    np.testing.assert_array_equal(analytic.mediancr, other_seed.mediancr)
+    np.testing.assert_array_equal(analytic.crmasks, other_seed.crmasks)
+    simulated = [run(shared, name, mm_seed=seed)[1].masks.mediancr for seed in (1, 2, 3)]
+    between = [jaccard(simulated[i], simulated[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert min(jaccard(analytic.mediancr, mask) for mask in simulated) > min(between)
+    # nothing false: all is near a pixel hit above 1 sigma in two exposures
+    near = dilate(hits_above_1_sigma(shared) >= 2, 1)
+    assert not (analytic.mediancr & ~near).any()
+
+
+def clean_pixels(exposures, detection) -> CleanPixels:
+    """Group the clean pixels: what no detector of one image flags, by the median."""
+    statistics, detector = detection.statistics, make_detector(detection.parameters)
+    images = (statistics.median2d, *exposures.stack.exposures)
+    median_hits, *hits = (detector.detect(image, NOISE).mask for image in images)
+    clean = ~np.any([median_hits, *hits], axis=0)
+    signal = np.maximum(statistics.median2d, 0)[clean]
+    return CleanPixels.of(Scene((Exposure(signal, 1.0, NOISE),) * 3, 2, statistics.min2d[clean]))
 
 
 def recorded_diagram(recorded) -> Diagram:

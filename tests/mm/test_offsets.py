@@ -1,0 +1,180 @@
+import logging
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from crdetect import InputError, Noise
+from crdetect.mm.offsets import Offsets, measure_offsets, move
+from crdetect.simulate import make_scene_e
+
+NOISE = Noise(1.0, 3.4)
+OFFSETS = [(-0.5, 0.5), (0.0, 0.0), (0.5, -0.25)]
+FOUR = [*OFFSETS, (0.1, -0.3)]
+EVERYWHERE = (slice(None), slice(None))
+MARGIN = 20
+
+
+def draw(signal, offsets, flux=None, seed=0, noise=NOISE):
+    """Draw exposures of a signal moved by splines of the fifth order, without its margin."""
+    rng = np.random.default_rng(seed)
+    inner = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
+    return [
+        noise.draw_adu(factor * np.maximum(ndimage.shift(signal, (y, x), order=5)[inner], 0), rng)
+        for factor, (x, y) in zip(flux or [1.0] * len(offsets), offsets, strict=True)
+    ]
+
+
+def scene(shape=(120, 160), seed=0):
+    shape = tuple(size + 2 * MARGIN for size in shape)
+    return make_scene_e(shape, np.random.default_rng(seed))
+
+
+def relative(offsets):
+    return np.array(offsets) - np.median(offsets, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "flux"),
+    [
+        (OFFSETS, None),
+        (OFFSETS, (0.8, 1.0, 1.2)),
+        (OFFSETS, (1.2, 0.8, 1.0)),
+        (FOUR, None),
+        (FOUR, (0.8, 1.0, 1.2, 0.9)),
+        ([(0.0, 0.0)] * 3, None),
+        ([(3.0, -2.0), (0.0, 0.0), (-1.0, 1.0)], None),
+        ([(-2.3, 0.4), (0.0, 0.0), (1.6, -2.2), (0.2, 0.1), (0.0, 3.0)], None),
+    ],
+)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_offsets_of_simulated_exposures(offsets, flux, seed):
+    images = draw(scene(seed=seed), offsets, flux, seed)
+    found = measure_offsets(images, [NOISE] * len(offsets), EVERYWHERE)
+    assert found.measured
+    np.testing.assert_allclose(found.xy_px, relative(offsets), atol=0.04)  # 0.1 are asked for
+
+
+def test_first_and_second_coordinate_are_x_and_y():
+    """A spot at (x, y) is brighter there; it has moved to the right and down by whole pixels."""
+    image = np.full((64, 80), 20.0)
+    image[30:33, 40:43] = 900.0
+    moved = np.roll(image, (-2, 3), axis=(0, 1))
+    found = measure_offsets([image, moved, image], [NOISE] * 3, EVERYWHERE)
+    np.testing.assert_allclose(found.xy_px, [(0, 0), (3, -2), (0, 0)], atol=0.02)
+
+
+def test_errors_are_honest():
+    deviations = []
+    for seed in range(12):
+        found = measure_offsets(draw(scene(seed=seed), FOUR, seed=seed), [NOISE] * 4, EVERYWHERE)
+        relative_to_first = (found.xy_px - found.xy_px[0])[1:]
+        expected = np.subtract(FOUR, FOUR[0])[1:]
+        deviations.append((relative_to_first - expected) / found.errors_px[1:])
+    assert 0.5 < np.sqrt(np.mean(np.square(deviations))) < 1.5
+
+
+def test_region_is_respected():
+    lines = np.exp(-0.5 * ((np.arange(200) % 23 - 11) / 1.5) ** 2)
+    image = scene() * (1 + 4 * lines)
+    images = draw(image, OFFSETS)
+    others = draw(image, [(2.0, 1.0), (0.0, 0.0), (-3.0, 2.0)])
+    for one, other in zip(images, others, strict=True):
+        one[:, 90:] = other[:, 90:]
+    region = (slice(10, 110), slice(5, 85))
+    found = measure_offsets(images, [NOISE] * 3, region)
+    np.testing.assert_allclose(found.xy_px, relative(OFFSETS), atol=0.05)
+    beyond = measure_offsets(images, [NOISE] * 3, (slice(None), slice(95, None)))
+    expected = relative([(2.0, 1.0), (0.0, 0.0), (-3.0, 2.0)])
+    np.testing.assert_allclose(beyond.xy_px, expected, atol=0.05)
+
+
+def test_maps_of_gain_and_noise():
+    images = draw(scene(), OFFSETS)
+    maps = Noise(np.ones((120, 160)), np.full((120, 160), 3.4))
+    region = (slice(3, 100), slice(7, 140))
+    one, other = (measure_offsets(images, [noise] * 3, region) for noise in (NOISE, maps))
+    np.testing.assert_allclose(one.xy_px, other.xy_px, atol=1e-5)
+
+
+@pytest.mark.parametrize("known", [0, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_structure_in_one_direction_only(known, seed, caplog):
+    """Traces tell nothing of x, lines nothing of y."""
+    rows, columns = np.mgrid[: 120 + 2 * MARGIN, : 160 + 2 * MARGIN]
+    across = (columns, rows)[known]
+    signal = 300 * np.exp(-0.5 * ((across % 17 - 8) / 1.6) ** 2) + 20
+    with caplog.at_level(logging.WARNING, "crdetect.mm.offsets"):
+        found = measure_offsets(draw(signal, OFFSETS, seed=seed), [NOISE] * 3, EVERYWHERE)
+    assert (found.xy_px[:, 1 - known] == 0).all()
+    for i in (2, 3):
+        told = f"offset of exposure {i} in {'yx'[known]} is not known from this region: 0 is used"
+        assert told in caplog.text
+
+
+def test_noise_alone_tells_no_offset(caplog):
+    images = [NOISE.draw_adu(np.full((80, 80), 100.0), np.random.default_rng(i)) for i in range(3)]
+    with caplog.at_level(logging.WARNING, "crdetect.mm.offsets"):
+        found = measure_offsets(images, [NOISE] * 3, EVERYWHERE)
+    assert (found.xy_px == 0).all()
+    assert caplog.text.count("0 is used") == 4
+
+
+def test_constant_images():
+    found = measure_offsets([np.full((40, 40), 7.0)] * 3, [NOISE] * 3, EVERYWHERE)
+    assert (found.xy_px == 0).all()
+
+
+def test_correlation_has_its_maximum_at_the_offset():
+    offsets = [(0.0, 0.0), (3.0, -2.0), (-1.0, 4.0)]
+    found = measure_offsets(draw(scene(), offsets), [NOISE] * 3, EVERYWHERE)
+    assert found.correlation.shape == (3, 21, 21)
+    for correlation, (x, y) in zip(found.correlation, offsets, strict=True):
+        row, column = np.unravel_index(correlation.argmax(), (21, 21))
+        assert (column - 10, row - 10) == (x, y)
+        assert 0.8 < correlation.max() <= 1 + 1e-6
+    assert found.correlation[0, 10, 10] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("region", "size"),
+    [((slice(0, 31), slice(0, 90)), "90 × 31"), ((slice(0, 90), slice(5, 20)), "15 × 90")],
+)
+def test_small_regions_are_refused(region, size):
+    images = [np.zeros((100, 100))] * 3
+    with pytest.raises(InputError, match=rf"mm_crosscorr_region has {size} pixels \(x × y\); at"):
+        measure_offsets(images, [NOISE] * 3, region)
+
+
+def test_given_offsets_are_not_measured():
+    assert not Offsets(np.zeros((3, 2))).measured
+
+
+# ---------------------------------------------------------------------------------------------
+# Moving an image
+
+
+@pytest.mark.parametrize("xy", [(0.5, 0.0), (-0.25, 0.75), (2.3, -1.6)])
+def test_moved_gaussian(xy):
+    """Splines follow a well sampled spot within a thousandth of its height."""
+    rows, columns = np.mgrid[:50, :60]
+
+    def spot(x, y):
+        return 1000 * np.exp(-0.5 * (((columns - x) / 2) ** 2 + ((rows - y) / 2.5) ** 2))
+
+    before = spot(30, 22)
+    np.testing.assert_allclose(move(before, xy), spot(30 + xy[0], 22 + xy[1]), atol=1.0)
+    np.testing.assert_array_equal(before, spot(30, 22))
+
+
+def test_moved_by_whole_pixels_the_edge_is_repeated():
+    image = np.random.default_rng(1).uniform(0, 100, (12, 15)).astype(np.float32)
+    result = move(image, (2, -1))
+    padded = np.pad(image, ((0, 1), (2, 0)), "edge")[1:, :-2]
+    np.testing.assert_allclose(result, padded, atol=1e-3)
+    assert result.dtype == np.float32
+
+
+def test_not_moved_it_is_the_same():
+    image = np.ones((5, 5))
+    assert move(image, (0.0, 0.0)) is image

@@ -5,6 +5,7 @@ PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11 3.14,$(if $(shell python$(v) -c
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
+TORCH ?= torch==2.13.0
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint docs clean
@@ -41,6 +42,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(PIP) -e .
 	@touch $@
 
+# torch first and by version: what the extra deep would choose may be gigabytes larger
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e ".[test,docs,megara]"
+	$(PIP) $(TORCH)
+	$(PIP) -e ".[test,docs,megara,deep]"
 	@touch $@

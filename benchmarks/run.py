@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,9 +35,12 @@ from crdetect.simulate import simulate_exposures
 
 NEXPOSURES, GAIN, RNOISE_ADU, HIT_SHARE, SEED = 3, 1.0, 3.4, 0.006, 20260
 REFERENCE_SHAPE, LARGE_SHAPE = (2016, 1596), (4096, 4112)
-LARGE_LIMIT_GIB = 3.0
-METHODS = ("mm_pycosmic", "mm_lacosmic")
+LARGE_LIMIT_GIB, LARGE_LIMIT_OF_NETWORKS_GIB = 3.0, 4.0
+METHODS, LARGE_METHODS = ("mm_pycosmic", "mm_lacosmic"), ("mm_pycosmic",)
 NEED_PYCOSMIC = ("mm_pycosmic", "pycosmic")
+NEED_COSMIC_CONN = ("mm_conn", "conn")
+SURE = ("lacosmic", "pycosmic", "deepcr", "conn")  # no random numbers: masks can be compared
+NETWORKS = ("mm_deepcr", "deepcr", *NEED_COSMIC_CONN)
 YARDSTICK = "mm_lacosmic"
 US, PEER = "crdetect", "numina-crmasks"
 
@@ -64,6 +67,16 @@ PUBLISHED = {
 """The peer's figures for 3 × 2016 × 1596 pixels, on two shared cores."""
 
 
+PEER_WITH_CONN = """
+import sys, cosmic_conn
+from importlib.metadata import entry_points, version
+cosmic_conn.__version__ = version("cosmic_conn")
+(command,) = entry_points(group="console_scripts", name="numina-crmasks")
+sys.exit(command.load()())
+"""
+"""The peer asks for a version that cosmic-conn 0.6 does not tell."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The runs of one program with one method.
@@ -74,8 +87,8 @@ class Result:
         What ran.
     cost : Cost or None
         Medians; None when a run failed or there is nothing to scale.
-    flagged : int or None
-        Pixels in MEDIANCR: shows that both did the same work.
+    masks : dict of (array, int)
+        Each mask, its bits packed, and how many pixels it holds: shows if both did the same work.
     note : str
         What to know about these numbers.
     """
@@ -83,7 +96,7 @@ class Result:
     program: str
     method: str
     cost: Cost | None
-    flagged: int | None = None
+    masks: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict)
     note: str = ""
 
 
@@ -115,6 +128,7 @@ def write_params(path: Path, images: Iterable[str], method: str) -> None:
         "flux_factor": "none",  # the peer wants the word
     }
     del requirements["mm_threshold"]  # nor does it take this one beside mm_threshold_rnoise
+    del requirements["device"]  # ours alone
     lines = ["images:", *(f"- {name}" for name in images), "extnum: 0"]
     lines += [f"gain: {GAIN}", f"rnoise: {RNOISE_ADU}", "bias: 0.0", "requirements:"]
     lines += [f"  {name}: {yaml_value(value)}" for name, value in requirements.items()]
@@ -199,16 +213,18 @@ class Bench:
         shutil.rmtree(output, ignore_errors=True)  # of an earlier benchmark with --keep
         command, *options = self.commands[program]
         arguments = [command, *options, output]
+        if program == PEER and method in NEED_COSMIC_CONN:
+            arguments[:1] = [interpreter_of(command), "-c", PEER_WITH_CONN]
         arguments[arguments.index("PARAMS")] = self.folder / f"{method}.yaml"
         with console.status(f"{program} {method}, run {turn}"):
             code, cost = measure(arguments, self.folder, log)
         if code:
             tail = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
             return Result(program, method, None, note=f"exit {code}: {tail[0].strip()}")
-        flagged = count_flagged(output / "crmasks.fits")
+        masks = read_masks(output / "crmasks.fits") if turn == 1 else {}
         if not self.keep:
             shutil.rmtree(output)
-        return Result(program, method, cost, flagged)
+        return Result(program, method, cost, masks)
 
     def run(self, jobs: Iterable[Job], repeat: int) -> dict[Job, Result]:
         """Run programs in turn, so many times, and take medians."""
@@ -226,10 +242,23 @@ def in_words(cost: Cost) -> str:
     return f"{cost.wall_s:.1f} s, CPU {cost.cpu_s:.1f} s, {cost.peak_bytes / 1e9:.2f} GB"
 
 
-def count_flagged(path: Path) -> int:
-    """Count the pixels of MEDIANCR."""
+def read_masks(path: Path) -> dict[str, tuple[np.ndarray, int]]:
+    """Read the masks, and count their pixels."""
     with fits.open(path) as hdul:
-        return int(np.count_nonzero(hdul["MEDIANCR"].data))
+        masks = {hdu.name: hdu.data > 0 for hdu in hdul if hdu.name.startswith(("ME", "CRM"))}
+    return {name: (np.packbits(mask), np.count_nonzero(mask)) for name, mask in masks.items()}
+
+
+def difference(ours: Result, peers: Result, shape: tuple[int, int]) -> str:
+    """Say how many pixels of each mask differ, but for those that cosmic-conn leaves out."""
+    judged = [length // 16 * 16 if ours.method == "conn" else length for length in shape]
+    texts = []
+    for name, (own, n) in ours.masks.items():
+        bits = np.unpackbits(own ^ peers.masks[name][0], count=math.prod(shape)).reshape(shape)
+        inner, total = np.count_nonzero(bits[: judged[0], : judged[1]]), np.count_nonzero(bits)
+        beyond = f" and {total - inner} in the last rows and columns" if total > inner else ""
+        texts.append(f"{name} {inner}{beyond} of {n}")
+    return ", ".join(texts)
 
 
 def medians(results: Sequence[Result]) -> Result:
@@ -240,7 +269,7 @@ def medians(results: Sequence[Result]) -> Result:
     costs = [result.cost for result in results]
     first = results[0]
     cost = Cost(*map(median, zip(*costs, strict=True)))
-    return Result(first.program, first.method, cost, first.flagged)
+    return Result(first.program, first.method, cost, first.masks)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -307,7 +336,7 @@ def _cells(result: Result, ours: Cost | None) -> list[str]:
     if result.cost is None:
         return [*cells, "failed"]
     wall, cpu, peak = result.cost
-    flagged = "–" if result.flagged is None else str(result.flagged)
+    flagged = str(result.masks["MEDIANCR"][1]) if result.masks else "–"
     cells += [f"{wall:.1f}", f"{cpu:.1f}", _decimals(peak / 1e9), flagged]
     if result.program == PEER and ours:
         cells += [_decimals(theirs / own) for theirs, own in zip(result.cost, ours, strict=True)]
@@ -342,6 +371,11 @@ def report(results: Sequence[Result], options: argparse.Namespace) -> None:
     for result in results:
         if result.note:
             console.print(f"- {result.program} {result.method}: {result.note}")
+    both = {(result.program, result.method): result for result in results if result.masks}
+    for method in options.methods:
+        if method in SURE and (US, method) in both and (PEER, method) in both:
+            different = difference(both[US, method], both[PEER, method], options.shape)
+            console.print(f"- {method}, pixels that differ, of ours: {different}")
     figures = "with" if options.plots else "without"
     console.print(f"- {US} runs {figures} figures; the peer makes two PNG even with maxplots 0")
     console.print("- other work on the machine lengthens wall times; ratios of CPU are steadier")
@@ -351,19 +385,20 @@ def report(results: Sequence[Result], options: argparse.Namespace) -> None:
 
 def run_large(bench: Bench, options: argparse.Namespace) -> list[Result]:
     """Run ours on exposures of MEGARA's full size and say whether memory is as wanted."""
-    (result,) = bench.run([(US, "mm_pycosmic")], options.repeat).values()
-    if result.cost is None:
-        console.print(f"failed: {result.note}")
-        return [result]
-    gib = result.cost.peak_bytes / 2**30
-    verdict = "below" if gib < LARGE_LIMIT_GIB else "NOT below"
+    results = bench.run([(US, method) for method in options.methods], options.repeat)
     rows, columns = LARGE_SHAPE
-    console.print(
-        f"{US} mm_pycosmic, {NEXPOSURES} × {rows} × {columns}, median of {options.repeat}: "
-        f"wall {result.cost.wall_s:.1f} s, CPU {result.cost.cpu_s:.1f} s, "
-        f"peak memory {gib:.2f} GiB: {verdict} {LARGE_LIMIT_GIB:g} GiB"
-    )
-    return [result]
+    for (_, method), result in results.items():
+        if result.cost is None:
+            console.print(f"{method} failed: {result.note}")
+            continue
+        gib = result.cost.peak_bytes / 2**30
+        limit = LARGE_LIMIT_OF_NETWORKS_GIB if method in NETWORKS else LARGE_LIMIT_GIB
+        console.print(
+            f"{US} {method}, {NEXPOSURES} × {rows} × {columns}, median of {options.repeat}: "
+            f"wall {result.cost.wall_s:.1f} s, CPU {result.cost.cpu_s:.1f} s, "
+            f"peak memory {gib:.2f} GiB: {'below' if gib < limit else 'NOT below'} {limit:g} GiB"
+        )
+    return list(results.values())
 
 
 # ---------------------------------------------------------------------------------------------
@@ -385,13 +420,13 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--methods", nargs="+", default=METHODS, metavar="M", help="crmethods (%(default)s)")
+    add("--methods", nargs="+", metavar="M", help=f"crmethods ({' '.join(METHODS)})")
     add("--shape", type=rows_and_columns, default=REFERENCE_SHAPE, metavar="ROWSxCOLUMNS")
     add("--repeat", type=int, default=1, metavar="K", help="runs of each, in turn; medians")
     add("--peer", type=Path, help="the peer's command (beside this Python, or on PATH)")
     add("--keep", type=Path, metavar="DIR", help="keep exposures, params, outputs and logs here")
     add("--plots", action="store_true", help=f"let {US} make its figures")
-    add("--large", action="store_true", help=f"only {US}, mm_pycosmic, on 3 × 4096 × 4112")
+    add("--large", action="store_true", help=f"only {US}, on 3 × 4096 × 4112 (mm_pycosmic)")
     add("--workers", type=int, metavar="N", help=f"threads of {US} (its default: all cores)")
     options = parser.parse_args(arguments)
     if options.peer and not options.peer.is_file():
@@ -400,8 +435,9 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--repeat: at least 1")
     options.peer = None if options.large else (options.peer or find_program(PEER))
     if options.large:
-        options.shape, options.methods = LARGE_SHAPE, ["mm_pycosmic"]
-    options.methods = list(dict.fromkeys(options.methods))
+        options.shape = LARGE_SHAPE
+    default = LARGE_METHODS if options.large else METHODS
+    options.methods = list(dict.fromkeys(options.methods or default))
     return options
 
 

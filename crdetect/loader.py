@@ -15,7 +15,6 @@ from numina.datamodel import DataModel
 from numina.exceptions import ValidationError
 from numina.util.convert import convert_date
 
-
 _MEGARA_RECIPE = "crdetect.megara.MegaraCrDetectionRecipe"
 
 

@@ -246,6 +246,9 @@ class General(Block):
     crmethod: CrMethod = _field(
         "mm_pycosmic", "detector of one image, alone or (mm_) with the Median-Minimum diagram"
     )
+    device: Literal["auto", "cpu", "cuda"] = _field(
+        "auto", "processor for the networks (deepcr, conn); auto: a GPU if there is one"
+    )
     use_auxmedian: Flag = _field(
         False, "replace masked pixels by the cleaned median (AUXCLEAN) instead of the minimum"
     )
@@ -601,10 +604,7 @@ class Parameters(BaseModel):
 def _not_there_yet(parameters: Parameters) -> Iterable[tuple[bool, str]]:
     """Parameters that the schema knows and this version cannot honour, and what it can."""
     general = parameters.general
-    method = general.crmethod
-    ready = "lacosmic, pycosmic, mmcosmic, mm_lacosmic, mm_pycosmic"
     later = "is not available in this version; accepted:"
-    yield general.detector in ("deepcr", "conn"), f"crmethod: {method} {later} {ready}"
     yield general.interactive, f"interactive: true {later} false"
     yield general.verify_cr, f"verify_cr: true {later} false"
     yield general.maxplots != 0, f"maxplots other than 0 {later} 0"

@@ -37,8 +37,6 @@ _logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
-_LEAST_SIZE_PX = 5  # the filters of the detectors; astroscrappy crashes below
-
 
 @dataclass(frozen=True)
 class Detection:
@@ -169,7 +167,7 @@ def detect(
 
     auxclean = _fill_what_aux_missed(aux.auxclean, mediancr, median_hits.aux)
     progress("cleaning the combined mean")
-    meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean)
+    meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean, workers)
     masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable)
     codes = median_hits.codes(mediancr)
     return Detection(parameters, statistics, masks, codes, auxclean, diagram, flux)
@@ -204,13 +202,10 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
     InputError
         If the exposures are tiny, a map has another shape, a region or pixel lies outside the
         image, there is another number of flux factors or offsets than of exposures,
-        ``mm_cr_coincidences`` is too large, or the diagram cannot be computed.
+        ``mm_cr_coincidences`` is too large, the diagram cannot be computed, or the detector is not
+        installed.
     """
-    if parameters.general.detector and min(stack.shape) < _LEAST_SIZE_PX:
-        raise InputError(
-            f"exposures of {stack.shape[0]} × {stack.shape[1]} pixels are too small for "
-            f"{parameters.general.detector}: at least {_LEAST_SIZE_PX} × {_LEAST_SIZE_PX}"
-        )
+    make_detector(parameters).check(stack.shape)
     noise.check_shape(stack.shape)
     stack.check_coincidences(parameters.mm.mm_cr_coincidences)
     general, mm, shape = parameters.general, parameters.mm, stack.shape
@@ -260,7 +255,7 @@ def _detect_in_each_image(
     progress: Progress,
 ) -> _Aux:
     """Run the detector; ``noises`` are those of median2d, mean2d and each exposure."""
-    detector = make_detector(parameters)
+    detector = make_detector(parameters, workers)
     keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
     images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
     images |= {f"exposure {i}": image for i, image in enumerate(stack.exposures, start=1)}
@@ -325,9 +320,10 @@ def _detect_in_meancr(
     parameters: Parameters,
     crmasks: np.ndarray,
     auxclean: np.ndarray,
+    workers: int,
 ) -> np.ndarray:
     combiner = Combiner(stack, statistics, noise)
     use_aux = parameters.general.use_auxmedian
     filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum()
     meancr = combiner.masked_mean(crmasks, filling)
-    return make_detector(parameters).detect(meancr.value, noise).mask
+    return make_detector(parameters, workers).detect(meancr.value, noise).mask

@@ -22,7 +22,7 @@ ARRAY_PART = [name for name in MODULES if not name.startswith(OUTSIDE)]
 HOUSE = {
     "": "__init__ parameters exposures noise tails stack masks combine pipeline products tables "
     "simulate",
-    "detectors/": "__init__ base fill lacosmic pycosmic",
+    "detectors/": "__init__ base fill lacosmic pycosmic networks deepcr conn",
     "mm/": "__init__ scene diagram simulation groups analytic boundary criterion method shape flux "
     "offsets",
     "plots/": "__init__",
@@ -65,7 +65,7 @@ def called_in(module):
             yield node.func.id
 
 
-@pytest.mark.parametrize("crmethod", ["mm_pycosmic", "mm_lacosmic"])
+@pytest.mark.parametrize("crmethod", ["mm_pycosmic", "mm_lacosmic", "mm_deepcr", "mm_conn"])
 def test_detecting_on_arrays_needs_neither_numina_nor_matplotlib(crmethod):
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", RUN, crmethod],
@@ -77,7 +77,8 @@ def test_detecting_on_arrays_needs_neither_numina_nor_matplotlib(crmethod):
     assert done.stdout == ""
     loaded = done.stderr.split()
     assert "crdetect" in loaded
-    assert not {"numina", "matplotlib", "rich", "megaradrp", "torch"} & set(loaded)
+    assert not {"numina", "matplotlib", "rich", "megaradrp", "tensorboard"} & set(loaded)
+    assert ("torch" in loaded) == (crmethod in ("mm_deepcr", "mm_conn"))
 
 
 @pytest.mark.parametrize("module", ARRAY_PART)

@@ -13,6 +13,7 @@ from astropy.io import fits
 
 from crdetect.cli import main
 from crdetect.combine import COMBINATIONS
+from crdetect.detectors import networks
 from crdetect.masks import CLASSES
 from crdetect.parameters import BLOCKS, Parameters
 from crdetect.products import read_crmasks
@@ -226,7 +227,7 @@ def out_of_range(work):
 
 
 def not_there_yet(work):
-    edit(work / "params.yaml", crmethod="mm_deepcr")
+    edit(work / "params.yaml", verify_cr=True)
 
 
 def no_extension(work):
@@ -286,7 +287,7 @@ BAD_INPUTS = {
     misspelt: ("mm_dilatation", "did you mean mm_dilation"),
     unknown_at_the_top: ("rnoize", "did you mean rnoise"),
     out_of_range: ("mm_dilation", "an integer from 0 to 1000", "-1"),
-    not_there_yet: ("mm_deepcr", "mm_pycosmic"),
+    not_there_yet: ("verify_cr", "false"),
     no_extension: ("exposure_1.fits", "no extension 4", "0 PRIMARY"),
     no_named_extension: ("exposure_1.fits", "no extension SCI"),
     empty: ("params.yaml", "empty"),
@@ -316,6 +317,20 @@ def test_bad_input_is_one_line(work, spoil, command, capfd):
     assert all(word in lines[0] for word in BAD_INPUTS[spoil]), lines[0]
     assert captured.out == ""
     assert not output.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("crmethod", ["deepcr", "mm_conn"])
+def test_a_network_that_is_not_installed(work, command, crmethod, capfd, monkeypatch):
+    monkeypatch.setattr(networks, "find_spec", lambda _: None)
+    edit(work / "params.yaml", crmethod=crmethod)
+    output = ["--output-dir", str(work / "out")] if command == "run" else []
+    assert main([command, str(work / "params.yaml"), *output]) == 2
+    captured = capfd.readouterr()
+    (line,) = captured.err.splitlines()
+    assert 'pip install "crdetect[deep]"' in line
+    assert captured.out == ""
+    assert not (work / "out").exists()
 
 
 def test_all_faults_in_one_line(work, capfd):

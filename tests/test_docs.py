@@ -85,7 +85,6 @@ def test_parameters_page_knows_no_other(html):
 @pytest.mark.parametrize(
     ("name", "value", "asked"),
     [
-        ("crmethod", "mm_deepcr", "crmethod: mm_deepcr"),
         ("interactive", True, "interactive: true"),
         ("flux_factor", "auto", "flux_factor"),
         ("flux_factor_regions", [[1, 2, 1, 2]], "flux_factor_regions"),

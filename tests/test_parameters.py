@@ -388,7 +388,6 @@ def test_parameters_that_contradict_each_other(given, needles):
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        *(("crmethod", name) for name in ("deepcr", "conn", "mm_deepcr", "mm_conn")),
         ("interactive", True),
         ("verify_cr", True),
         ("maxplots", 5),
@@ -426,7 +425,7 @@ def test_what_goes_together(given, distribution):
     assert Parameters.parse(given)[1] == []
 
 
-@pytest.mark.parametrize("crmethod", ["lacosmic", "pycosmic", "mmcosmic"])
+@pytest.mark.parametrize("crmethod", ["lacosmic", "pycosmic", "deepcr", "conn", "mmcosmic"])
 @pytest.mark.parametrize("prefix", ["", "mm_"])
 def test_what_is_there(crmethod, prefix):
     name = crmethod if crmethod == "mmcosmic" else prefix + crmethod

@@ -194,6 +194,28 @@ def test_tables_and_figures_are_in_the_work_folder(sequence):
     assert {(column + 1, row + 1) for row, column in DOUBLE} <= positions
 
 
+@pytest.mark.parametrize("crmethod", ["mm_deepcr", "conn"])
+def test_detection_with_a_network(folder, crmethod):
+    run = numina(folder, block(crmethod=crmethod, device="cpu"))
+    assert run.code == 0, run.text
+    assert run.errors == []
+    assert run.parameters()["crmethod"] == crmethod
+    assert run.parameters()["device"] == "cpu"
+    with run.open("crmasks.fits") as hdul:
+        assert hdul["MEANCRT"].data[DOUBLE[1]] == 1
+
+
+def test_a_network_that_is_not_installed(folder, monkeypatch, tmp_path_factory):
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text("import sys; sys.modules['deepCR'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    run = numina(folder, block(crmethod="mm_deepcr"))
+    assert run.code == 1
+    assert len(run.errors) == 1, run.text
+    assert 'pip install "crdetect[deep]"' in run.errors[0]
+    assert "Traceback" not in run.text
+
+
 def test_nothing_is_left_elsewhere(sequence):
     expected = {f"obsid{n}_{kind}" for n in "123" for kind in ("work", "results")}
     assert {path.name for path in sequence.folder.iterdir()} == expected | {"data", "obs.yaml"}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Self
 
 import numpy as np
 
 from crdetect.detectors.fill import fill_missing
+from crdetect.errors import InputError
 from crdetect.masks import features_touching
 from crdetect.noise import Noise
 from crdetect.parameters import Block
@@ -32,22 +35,57 @@ class Cleaned:
     image_adu: np.ndarray
 
 
-class Detector(Protocol):
+@dataclass(frozen=True)
+class Resources:
+    """What a detector may use. No mask depends on it.
+
+    Attributes
+    ----------
+    workers : int
+        Threads.
+    device : str
+        ``cpu``, ``cuda``, or ``auto``: a GPU if there is one. Only networks ask.
+    """
+
+    workers: int = 1
+    device: str = "auto"
+
+
+class Detector(ABC):
     """A detector of cosmic rays in one image.
+
+    Parameters
+    ----------
+    parameters : Block
+        The block of parameters, with one value for each limit.
+    resources : Resources
+        What it may use.
 
     Attributes
     ----------
     limits : tuple of str
         Parameters that take one value or two, for peaks and tails.
-    parameters : Block
-        The block of parameters, with one value for each limit.
+    least_size_px : int
+        Rows and columns that an image must have.
     """
 
-    limits: tuple[str, ...]
-    parameters: Block
+    limits: ClassVar[tuple[str, ...]]
+    least_size_px: ClassVar[int] = 5  # the filters; astroscrappy crashes below
 
-    def __init__(self, parameters: Block): ...
+    def __init__(self, parameters: Block, resources: Resources = Resources()):
+        self.parameters = parameters
+        self.resources = resources
 
+    def check(self, shape: tuple[int, int]) -> None:
+        """Raise InputError if the detector cannot work on images of this shape, or not here."""
+        least = self.least_size_px
+        if min(shape) < least:
+            raise InputError(
+                f"exposures of {shape[0]} × {shape[1]} pixels are too small for "
+                f"{self.parameters.title}: at least {least} × {least}"
+            )
+
+    @abstractmethod
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
         """Find and clean the cosmic rays of one image.
 
@@ -63,7 +101,16 @@ class Detector(Protocol):
         Cleaned
             Mask, and image in ADU with the masked pixels replaced.
         """
-        ...
+
+    @classmethod
+    def detect_in_runs(
+        cls, runs: Sequence[Self], image_adu: np.ndarray, noise: Noise
+    ) -> list[Cleaned]:
+        """Let several detectors, which differ in their limits only, work on the same image.
+
+        Where most of the work does not depend on the limits, a detector does it once, here.
+        """
+        return [run.detect(image_adu, noise) for run in runs]
 
 
 class PeaksAndTails:
@@ -78,9 +125,16 @@ class PeaksAndTails:
         The detector.
     parameters : Block
         Its block of parameters.
+    resources : Resources
+        What it may use.
     """
 
-    def __init__(self, kind: type[Detector], parameters: Block):
+    def __init__(
+        self,
+        kind: type[Detector],
+        parameters: Block,
+        resources: Resources = Resources(),
+    ):
         runs = [{}, {}]
         for name in kind.limits:
             value = getattr(parameters, name)
@@ -89,7 +143,12 @@ class PeaksAndTails:
                 run[name] = limit
         if runs[0] == runs[1]:
             runs.pop()
-        self.runs = [kind(parameters.model_copy(update=run)) for run in runs]
+        self.kind = kind
+        self.runs = [kind(parameters.model_copy(update=run), resources) for run in runs]
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Raise InputError if the detector cannot work on images of this shape, or not here."""
+        self.runs[0].check(shape)
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
         """Find and clean the cosmic rays of one image.
@@ -102,7 +161,7 @@ class PeaksAndTails:
             Gain and read noise.
         """
         finite = fill_missing(image_adu)
-        results = [run.detect(finite, noise) for run in self.runs]
+        results = self.kind.detect_in_runs(self.runs, finite, noise)
         mask = results[-1].mask
         if len(results) == 2:
             mask = features_touching(mask, results[0].mask)
@@ -111,6 +170,9 @@ class PeaksAndTails:
 
 class NoDetector:
     """The detector of ``mmcosmic`` alone: finds nothing, changes nothing."""
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Accept any shape."""
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:  # noqa: ARG002
         """Return an empty mask and the image with missing values filled."""

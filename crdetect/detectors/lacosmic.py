@@ -6,16 +6,15 @@ import logging
 
 import numpy as np
 
-from crdetect.detectors.base import Cleaned
+from crdetect.detectors.base import Cleaned, Detector
 from crdetect.noise import Noise
-from crdetect.parameters import LACosmic
 
 _logger = logging.getLogger(__name__)
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 
-class LACosmicDetector:
+class LACosmicDetector(Detector):
     """The detector with its parameters; see `crdetect.detectors.base.Detector`.
 
     Notes
@@ -26,9 +25,6 @@ class LACosmicDetector:
     """
 
     limits = ("la_sigclip", "la_sigfrac", "la_objlim")
-
-    def __init__(self, parameters: LACosmic):
-        self.parameters = parameters
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
         """Find and clean the cosmic rays of one image; see `Detector.detect`."""

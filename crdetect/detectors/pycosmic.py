@@ -13,10 +13,9 @@ import math
 import cv2
 import numpy as np
 
-from crdetect.detectors.base import Cleaned
+from crdetect.detectors.base import Cleaned, Detector
 from crdetect.detectors.fill import masked_median
 from crdetect.noise import Noise
-from crdetect.parameters import PyCosmic
 
 _logger = logging.getLogger(__name__)
 
@@ -27,13 +26,10 @@ _SIGNIFICANCE_BOX = 5  # of the median that is taken off the significance
 _STRIP_ROWS = 128
 
 
-class PyCosmicDetector:
+class PyCosmicDetector(Detector):
     """The detector with its parameters; see `crdetect.detectors.base.Detector`."""
 
     limits = ("pc_sigma_det", "pc_rlim")
-
-    def __init__(self, parameters: PyCosmic):
-        self.parameters = parameters
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
         """Find and clean the cosmic rays of one image; see `Detector.detect`."""

@@ -1,12 +1,9 @@
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from crdetect import Noise
-from crdetect.detectors import Cleaned, NoDetector, PeaksAndTails
+from crdetect import InputError, Noise
+from crdetect.detectors import Cleaned, Detector, NoDetector, PeaksAndTails, Resources
 from crdetect.parameters import Block
 
 NOISE = Noise(1.0, 1.0)
@@ -17,12 +14,10 @@ class Thresholds(Block):
     below: float | tuple[float, float] = 1000.0
 
 
-@dataclass
-class Threshold:
+class Threshold(Detector):
     """A detector that flags values between two limits and cleans them to the upper of them."""
 
-    limits: ClassVar = ("above", "below")
-    parameters: Thresholds
+    limits = ("above", "below")
 
     def detect(self, image_adu, noise):
         assert noise is NOISE
@@ -74,6 +69,36 @@ def test_features_that_hold_a_peak(given, features):
 def test_cleaned_image_is_of_the_last_run():
     result = PeaksAndTails(Threshold, Thresholds()).detect(image(), NOISE)
     np.testing.assert_array_equal(result.image_adu, np.minimum(image(), 10))
+
+
+def test_work_that_no_limit_changes_may_be_done_once():
+    calls = []
+
+    class Once(Threshold):
+        @classmethod
+        def detect_in_runs(cls, runs, image_adu, noise):
+            calls.append([run.parameters.above for run in runs])
+            return super().detect_in_runs(runs, image_adu, noise)
+
+    result = PeaksAndTails(Once, Thresholds()).detect(image(), NOISE)
+    assert calls == [[50, 10]]
+    np.testing.assert_array_equal(
+        result.mask, PeaksAndTails(Threshold, Thresholds()).detect(image(), NOISE).mask
+    )
+
+
+def test_every_run_gets_the_resources():
+    resources = Resources(workers=3, device="cpu")
+    made = PeaksAndTails(Threshold, Thresholds(), resources)
+    assert [run.resources for run in made.runs] == [resources] * 2
+
+
+def test_small_images_are_refused():
+    detector = PeaksAndTails(Threshold, Thresholds())
+    detector.check((5, 5))
+    with pytest.raises(InputError, match=r"4 × 9 pixels are too small for .*: at least 5 × 5"):
+        detector.check((4, 9))
+    NoDetector().check((1, 1))
 
 
 def test_missing_pixels_are_filled_and_never_flagged():

@@ -1,8 +1,12 @@
 import pytest
 
 from crdetect import Parameters
-from crdetect.detectors import REGISTRY, NoDetector, PeaksAndTails, make_detector
+from crdetect.detectors import REGISTRY, NoDetector, PeaksAndTails, Resources, make_detector
 from crdetect.parameters import BLOCKS, DETECTOR_BLOCKS
+
+
+def test_every_detector_of_the_schema_is_there():
+    assert set(REGISTRY) == set(DETECTOR_BLOCKS)
 
 
 @pytest.mark.parametrize("prefix", ["", "mm_"])
@@ -10,11 +14,14 @@ from crdetect.parameters import BLOCKS, DETECTOR_BLOCKS
 def test_crmethod_names_the_detector(name, prefix):
     block = DETECTOR_BLOCKS[name]
     (limit, *_) = REGISTRY[name].limits
-    parameters = Parameters.from_mapping({"crmethod": prefix + name, limit: [7, 4]})
-    detector = make_detector(parameters)
+    parameters = Parameters.from_mapping(
+        {"crmethod": prefix + name, limit: [0.7, 0.4], "device": "cpu"}
+    )
+    detector = make_detector(parameters, workers=3)
     assert isinstance(detector, PeaksAndTails)
     assert [type(run) for run in detector.runs] == [REGISTRY[name]] * 2
-    assert [getattr(run.parameters, limit) for run in detector.runs] == [7.0, 4.0]
+    assert [getattr(run.parameters, limit) for run in detector.runs] == [0.7, 0.4]
+    assert [run.resources for run in detector.runs] == [Resources(3, "cpu")] * 2
     assert all(isinstance(run.parameters, BLOCKS[block]) for run in detector.runs)
 
 

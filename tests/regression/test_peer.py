@@ -18,6 +18,8 @@ from scipy.interpolate import BSpline
 import crdetect
 from crdetect.combine import COMBINATIONS, MASKED
 from crdetect.detectors import REGISTRY, PeaksAndTails, make_detector
+from crdetect.detectors.conn import ConnDetector
+from crdetect.detectors.deepcr import DeepCRDetector
 from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, features_touching
 from crdetect.mm import boundary as boundary_module
@@ -26,12 +28,14 @@ from crdetect.mm.boundary import boundary_of_simulated, computed_points
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram, Limits
 from crdetect.mm.scene import Exposure, Scene
-from crdetect.parameters import MM, Inputs, LACosmic, Parameters, PyCosmic
+from crdetect.parameters import MM, Conn, DeepCR, Inputs, LACosmic, Parameters, PyCosmic
 from crdetect.products import crmasks_hdul
 
 ON_A_THRESHOLD = 3  # pixels a mask may differ by, within float32 rounding
 IMAGES = ("sim_1", "median2d", "mean2d")
 SPLINE_RUNS = ("mm_pycosmic", "mm_lacosmic")
+NETWORK_RUNS = ("mm_deepcr", "mm_conn")
+LEFT_OUT = slice(288, None)  # rows that cosmic-conn does not look at: 300 is no multiple of 16
 
 
 @functools.cache
@@ -119,6 +123,47 @@ def test_masks_without_random_numbers_equal_the_peers(shared, name):
         assert different <= ON_A_THRESHOLD, f"{extension}: {different} pixels differ"
 
 
+def test_masks_and_cleaned_median_of_deepcr_equal_the_peers(shared):
+    _, detection = run(shared, "deepcr")
+    for extension, mask in masks_of(detection).items():
+        np.testing.assert_array_equal(mask, peer_mask(shared, "deepcr", extension), extension)
+    auxclean = fits.getdata(shared / "peer/crmasks/crmasks_deepcr.fits.gz", "AUXCLEAN")
+    np.testing.assert_array_equal(detection.auxclean, auxclean)
+    assert detection.masks.mediancr.any()
+
+
+def test_masks_of_conn_equal_the_peers_where_it_looks(shared):
+    _, detection = run(shared, "conn")
+    for extension, mask in masks_of(detection).items():
+        reference = peer_mask(shared, "conn", extension)
+        assert not reference[LEFT_OUT].any()
+        if extension == "MEANCR":  # of an image that differs where CRMASKs do
+            assert jaccard(mask[:288], reference[:288]) > 0.99
+        else:
+            np.testing.assert_array_equal(mask[:288], reference[:288], extension)
+    assert detection.masks.crmasks[:, LEFT_OUT].any()
+
+
+def test_networks_give_the_reference_probabilities(shared, images):
+    with fits.open(shared / "peer/aux/raw_sim_1.fits") as hdul:
+        deepcr, conn, mask = (hdul[name].data for name in ("DEEPCR_P", "CONN_P", "DEEPCR"))
+    image = images["sim_1"].astype(np.float32)
+    ours = DeepCRDetector(DeepCR()).probability(image)
+    np.testing.assert_allclose(ours, deepcr, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(ours > 0.5, mask > 0)
+    ours = ConnDetector(Conn()).probability(image)[:288]
+    np.testing.assert_allclose(ours, conn[:288], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(ours > 0.5, conn[:288] > 0.5)
+
+
+@pytest.mark.parametrize("image", ["median2d", "mean2d"])
+def test_deepcr_gives_the_reference_masks(shared, images, image):
+    reference = fits.getdata(shared / f"peer/aux/raw_{image}.fits", "DEEPCR") > 0
+    np.testing.assert_array_equal(
+        PeaksAndTails(DeepCRDetector, DeepCR()).detect(images[image], NOISE).mask, reference
+    )
+
+
 def test_skipped_and_ignored_as_the_peer_and_flagged_as_asked_for(shared):
     name = "pw_mm_pycosmic_md0_skip"
     _, detection = run(shared, name)
@@ -130,7 +175,7 @@ def test_skipped_and_ignored_as_the_peer_and_flagged_as_asked_for(shared):
         assert np.count_nonzero(mask != expected) <= ON_A_THRESHOLD, extension
 
 
-@pytest.mark.parametrize("name", SPLINE_RUNS)
+@pytest.mark.parametrize("name", SPLINE_RUNS + NETWORK_RUNS)
 @pytest.mark.parametrize("dilation", [0, 1])
 def test_fit_through_the_peers_points_gives_the_peers_mask(
     shared, images, name, dilation, monkeypatch
@@ -177,7 +222,7 @@ def test_our_fit_meets_the_recorded_spline(shared, name, monkeypatch):
     np.testing.assert_allclose(ours(x), theirs(x), atol=0.5)  # ADU; a bin is 5.5
 
 
-@pytest.mark.parametrize("name", SPLINE_RUNS)
+@pytest.mark.parametrize("name", SPLINE_RUNS + NETWORK_RUNS)
 def test_simulated_diagram_has_the_peers_distribution(shared, name):
     _, detection = run(shared, name, mm_nsimulations=30)
     recorded = np.load(shared / f"peer/boundary/{name}.npz")

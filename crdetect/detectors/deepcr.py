@@ -1,0 +1,115 @@
+"""The network deepCR: cosmic rays in one image (Zhang & Bloom 2020, ApJ 889, 24)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crdetect.detectors.networks import NetworkDetector, inference, load, pick_device, without_init
+
+if TYPE_CHECKING:
+    import torch
+
+_logger = logging.getLogger(__name__)
+
+REACH_PX = 9
+"""How far away a pixel can matter: two convolutions of 3 × 3 at either end and, after binning
+2 × 2, two between them."""
+
+_MODULO_PX = 4  # sizes that the package gives to the network
+_OVERLAP_PX = 12  # at least REACH_PX; tiles start where the network's bins do
+_TILE_PX = 256  # what a tile needs fits into a processor's cache
+_TILE_ON_GPU_PX = 2048
+
+
+class DeepCRDetector(NetworkDetector):
+    """The detector with its parameters; see `crdetect.detectors.base.Detector`.
+
+    Notes
+    -----
+    Both networks were trained on ``flc`` images of HST, in electrons and with their sky. ACS-WFC
+    (Kwon, Zhang & Bloom 2021, RNAAS 5, 98) takes electrons as they are, and expects a background
+    like that of its training. WFC3-UVIS (Chen et al. 2024, ApJ 962, 7) takes the image minus its
+    mean, divided by its standard deviation: there neither gain nor a constant level matters.
+
+    The probability of a pixel depends on those up to `REACH_PX` away. Tiles overlap by more than
+    this, and start at multiples of 4 pixels: the map is that of the whole image in one piece, as
+    the package gives with ``segment=False``.
+
+    Masked pixels are replaced by the median of the unmasked ones in the 5 × 5 around, as in the
+    package and in numina-crmasks.
+    """
+
+    limits = ("dc_threshold",)
+    packages = ("deepCR", "learned_models")
+    fill_half_px = 2
+
+    def probability(self, image_e: np.ndarray) -> np.ndarray:
+        """Map the probability that a cosmic ray hit; see `NetworkDetector.probability`."""
+        name = self.parameters.dc_mask
+        if name == "WFC3-UVIS":
+            image_e = standardised(image_e)
+        # zeros before the first row and column, as the package has it
+        before = [(-size % _MODULO_PX, 0) for size in image_e.shape]
+        padded = np.pad(image_e, before)
+        probability = self._in_tiles(padded)[before[0][0] :, before[1][0] :]
+        if self.parameters.dc_verbose:
+            _logger.debug("%s: highest probability %.3f", name, probability.max())
+        return probability
+
+    def _in_tiles(self, image: np.ndarray) -> np.ndarray:
+        import torch
+
+        probability = np.empty_like(image)
+
+        def run(tile: tuple[slice, slice]) -> None:
+            outer = tuple(
+                slice(max(axis.start - _OVERLAP_PX, 0), axis.stop + _OVERLAP_PX) for axis in tile
+            )
+            inner = tuple(
+                slice(axis.start - wide.start, axis.stop - wide.start)
+                for axis, wide in zip(tile, outer, strict=True)
+            )
+            pixels = torch.from_numpy(image[outer])[None, None].to(device)
+            probability[tile] = network(pixels)[0, 0, *inner].cpu().numpy()
+
+        with inference(self.resources) as in_threads:
+            device = pick_device(self.resources.device)
+            network = load(load_network, self.parameters.dc_mask, device)
+            in_threads(run, tiles(image.shape, _TILE_PX if device == "cpu" else _TILE_ON_GPU_PX))
+        return probability
+
+
+def tiles(shape: tuple[int, int], size: int) -> Iterator[tuple[slice, slice]]:
+    """Cut an image into tiles of at most so many pixels a side."""
+    for y in range(0, shape[0], size):
+        for x in range(0, shape[1], size):
+            yield slice(y, min(y + size, shape[0])), slice(x, min(x + size, shape[1]))
+
+
+def standardised(image: np.ndarray) -> np.ndarray:
+    """Take off the mean and divide by the standard deviation, as WFC3-UVIS was trained.
+
+    A constant image, whose deviation is 0, becomes 0.
+    """
+    deviation = image.std()
+    return (image - image.mean()) / (deviation if deviation > 0 else np.float32(1))
+
+
+def load_network(name: str) -> torch.nn.Module:
+    """Make a network of deepCR, with its weights."""
+    import torch
+
+    with without_init("deepCR"):
+        from learned_models import default_model_path, mask_dict
+
+    make, arguments, _ = mask_dict[name]
+    network = make(*arguments)
+    path = Path(default_model_path) / "mask" / f"{name}.pth"
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict({key.removeprefix("module."): w for key, w in weights.items()})
+    return network

@@ -127,8 +127,8 @@ def write_params(path: Path, images: Iterable[str], method: str) -> None:
         "maxplots": 0,
         "flux_factor": "none",  # the peer wants the word
     }
-    del requirements["mm_threshold"]  # nor does it take this one beside mm_threshold_rnoise
-    del requirements["device"]  # ours alone
+    for name in ("mm_threshold", *OURS_ALONE):  # nor does it take this beside mm_threshold_rnoise
+        del requirements[name]
     lines = ["images:", *(f"- {name}" for name in images), "extnum: 0"]
     lines += [f"gain: {GAIN}", f"rnoise: {RNOISE_ADU}", "bias: 0.0", "requirements:"]
     lines += [f"  {name}: {yaml_value(value)}" for name, value in requirements.items()]

@@ -37,6 +37,7 @@ NEXPOSURES, GAIN, RNOISE_ADU, HIT_SHARE, SEED = 3, 1.0, 3.4, 0.006, 20260
 REFERENCE_SHAPE, LARGE_SHAPE = (2016, 1596), (4096, 4112)
 LARGE_LIMIT_GIB, LARGE_LIMIT_OF_NETWORKS_GIB = 3.0, 4.0
 METHODS, LARGE_METHODS = ("mm_pycosmic", "mm_lacosmic"), ("mm_pycosmic",)
+OURS_ALONE = ("device", "mm_simulation", "mm_false_pixels")  # parameters
 NEED_PYCOSMIC = ("mm_pycosmic", "pycosmic")
 NEED_COSMIC_CONN = ("mm_conn", "conn")
 SURE = ("lacosmic", "pycosmic", "deepcr", "conn")  # no random numbers: masks can be compared

@@ -29,6 +29,7 @@ from crdetect.mm.analytic import check_available
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.flux import FluxFactors, divided, measure_flux
 from crdetect.mm.method import MedianMinimum, Observed, make_diagram
+from crdetect.mm.offsets import check_region
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.stack import Stack, Statistics
@@ -213,8 +214,9 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
     region_mask(general.flux_factor_regions, shape, "flux_factor_regions")
     if general.uses_mm:
         _check_one_per_exposure("mm_xy_offsets", mm.mm_xy_offsets, len(stack))
-        region = mm.mm_crosscorr_region
-        region_mask(None if region is None else [region], shape, "mm_crosscorr_region")
+        if mm.mm_crosscorr_region is not None:
+            region_mask([mm.mm_crosscorr_region], shape, "mm_crosscorr_region")
+            check_region(*mm.mm_crosscorr_region)
         if mm.mm_simulation == "analytic":
             check_available(len(stack), mm.mm_cr_coincidences)
     replaced = general.pixels_to_be_replaced_by_local_median or ()

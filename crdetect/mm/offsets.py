@@ -46,6 +46,16 @@ class Offsets:
         return self.correlation is not None
 
 
+def check_region(xmin: int, xmax: int, ymin: int, ymax: int) -> None:
+    """Raise InputError unless offsets can be measured in so small a region (FITS pixels)."""
+    width, height = xmax - xmin + 1, ymax - ymin + 1
+    if min(width, height) < _LEAST_SIDE_PX:
+        raise InputError(
+            f"mm_crosscorr_region has {width} × {height} pixels (x × y); "
+            f"at least {_LEAST_SIDE_PX} × {_LEAST_SIDE_PX} are needed"
+        )
+
+
 def measure_offsets(
     images_adu: Sequence[np.ndarray], noises: Sequence[Noise], region: tuple[slice, slice]
 ) -> Offsets:
@@ -58,18 +68,13 @@ def measure_offsets(
     noises : sequence of N Noise
         Their noise.
     region : tuple of slice
-        Rows and columns to use.
+        Rows and columns to use, at least 32 of each.
 
     Returns
     -------
     Offsets
         Their median is 0 in x and in y. A component that the region does not tell (no structure
         in that direction) is 0.
-
-    Raises
-    ------
-    InputError
-        If the region has fewer than 32 × 32 pixels.
 
     Notes
     -----
@@ -79,11 +84,6 @@ def measure_offsets(
     are freed from what noise adds to gradients.
     """
     cut = [np.asarray(image[region], float) for image in images_adu]
-    if min(cut[0].shape) < _LEAST_SIDE_PX:
-        raise InputError(
-            f"mm_crosscorr_region has {cut[0].shape[1]} × {cut[0].shape[0]} pixels (x × y); "
-            f"at least {_LEAST_SIDE_PX} × {_LEAST_SIDE_PX} are needed"
-        )
     maps = np.array([_cross_correlate(image, cut[0]) for image in cut])
     xy, errors = np.zeros((2, len(cut), 2))
     for i, image in enumerate(cut[1:], start=1):

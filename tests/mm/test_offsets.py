@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from crdetect import InputError, Noise
-from crdetect.mm.offsets import Offsets, measure_offsets, move
+from crdetect import InputError, Noise, Parameters, Stack
+from crdetect.mm.offsets import Offsets, check_region, measure_offsets, move
+from crdetect.pipeline import check
 from crdetect.simulate import make_scene_e
 
 NOISE = Noise(1.0, 3.4)
@@ -138,12 +139,20 @@ def test_correlation_has_its_maximum_at_the_offset():
 
 @pytest.mark.parametrize(
     ("region", "size"),
-    [((slice(0, 31), slice(0, 90)), "90 × 31"), ((slice(0, 90), slice(5, 20)), "15 × 90")],
+    [((1, 90, 1, 31), "90 × 31"), ((6, 20, 11, 100), "15 × 90")],
 )
-def test_small_regions_are_refused(region, size):
-    images = [np.zeros((100, 100))] * 3
-    with pytest.raises(InputError, match=rf"mm_crosscorr_region has {size} pixels \(x × y\); at"):
-        measure_offsets(images, [NOISE] * 3, region)
+def test_small_regions_are_refused_before_any_work(region, size):
+    says = rf"mm_crosscorr_region has {size} pixels \(x × y\); at least 32 × 32"
+    with pytest.raises(InputError, match=says):
+        check_region(*region)
+    stack = Stack(np.zeros((3, 100, 100)))
+    parameters = Parameters.from_mapping({"mm_crosscorr_region": region})
+    with pytest.raises(InputError, match=says):
+        check(stack, NOISE, parameters)
+
+
+def test_least_region_is_accepted():
+    check_region(5, 36, 1, 32)
 
 
 def test_given_offsets_are_not_measured():

@@ -119,7 +119,7 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
         from crdetect.plots import save_figures
 
         save_figures(detection, folder)
-    return _summary(hdul, features.counts())
+    return [*_summary(hdul, features.counts()), *_found_out(detection)]
 
 
 def _apply(runfile, crmasks: Path, folder: Path, progress) -> list:
@@ -213,6 +213,19 @@ def _summary(hdul, features: dict[str, int]) -> list:
             table.add_row(hdu.name, str(hdu.header["NPMASKED"]))
     counts = ", ".join(f"{number} {name}" for name, number in features.items())
     return [table, f"features of MEDIANCR: {counts}"]
+
+
+def _found_out(detection) -> list[str]:
+    """Tell the values of parameters that the run found out by itself."""
+    import numpy as np
+
+    found = {name: value for name, value in detection.used().items() if name != "mm_seed"}
+    lines = [f"{name}: {np.round(value, 4).tolist()}" for name, value in found.items()]
+    if detection.diagram is not None and detection.diagram.expected_above is not None:
+        lines.append(
+            f"clean pixels expected above the boundary: {detection.diagram.expected_above:.3g}"
+        )
+    return lines
 
 
 @contextmanager

@@ -392,6 +392,7 @@ class SchemaRecipe(BaseRecipe):
                 hdu.name: hdu.header["NPMASKED"] for hdu in masks if "NPMASKED" in hdu.header
             },
             "features": features.counts(),
+            "used": {name: str(value) for name, value in detection.used().items()},
         }
         self.logger.info("masks %s: %s", summary["masks_uuid"], summary["masked_pixels"])
         return detection, masks, summary | job.summary()

@@ -571,13 +571,18 @@ def test_boundaries_that_cannot_be_taken(work, done, arguments, says, capfd):
     assert not output.exists()
 
 
-def test_exposures_made_to_differ_and_what_is_measured(tmp_path):
+def test_exposures_made_to_differ_and_what_is_measured(tmp_path, capfd):
     folder = tmp_path / "simulated"
     line = ["simulate", str(folder), "--shape", "160", "200", "--flux", "0.8", "1", "1.2"]
     assert main(line) == 0
     run = ["run", str(folder / "params.yaml"), "--output-dir", str(tmp_path / "results")]
     run += ["--set", "flux_factor=auto", "--set", "mm_crosscorr_region=[1, 200, 1, 160]"]
+    run += ["--set", "mm_simulation=analytic"]
     assert main(run) == 0
+    told = capfd.readouterr().out
+    assert "flux_factor: [0." in told
+    assert "mm_xy_offsets: [[" in told
+    assert "clean pixels expected above the boundary: " in told
     expected = {"image_number_at_median_position.png"}
     expected |= {
         f"{name}{i}.png" for i in (1, 2, 3) for name in ("flux_factor", "xyoffset_crosscorr_")

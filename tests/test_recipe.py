@@ -177,6 +177,7 @@ def test_summary_tells_what_the_masks_hold(sequence):
             assert summary["masked_pixels"][name] == hdul[name].data.sum()
     assert summary["masked_pixels"]["MEDIANCR"] >= len(DOUBLE)
     assert sum(summary["features"].values()) >= 2
+    assert summary["used"] == {"mm_seed": "123456"}
     assert summary["gain"]["value"] == GAIN
     assert summary["rnoise"]["value"] == RDNOISE_E / GAIN
     assert "detector.gain" in summary["gain"]["from"]

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import crdetect
-from crdetect.masks import label_features
+from crdetect.masks import dilate, label_features
 from crdetect.mm.boundary import computed_points, simulated_points
 from crdetect.plots import save_figures
 from crdetect.plots.plane import draw_density, name_axes, sample
@@ -33,16 +33,26 @@ def make_figures(folder: Path) -> None:
     _make_photons(folder)
     _make_flux(folder)
     _make_offsets(folder)
+    _make_false_pixels(folder)
     _make_boundary(folder)
     _make_conditions(folder)
 
 
-def _exposures(**differences) -> crdetect.Stack:
-    return crdetect.Stack(simulate_exposures((300, 400), seed=3, **differences).exposures_adu)
+def _exposures(**differences) -> Simulation:
+    return simulate_exposures((300, 400), seed=3, **differences)
 
 
-def _run(stack: crdetect.Stack, **values) -> crdetect.Detection:
+def _run(simulation: Simulation, **values) -> crdetect.Detection:
+    stack = crdetect.Stack(simulation.exposures_adu)
     return crdetect.detect(stack, _NOISE, crdetect.Parameters.from_mapping(values))
+
+
+def _count(run: crdetect.Detection, simulation: Simulation) -> str:
+    """Count what is flagged, and what of it is further than a pixel from a hit of two exposures."""
+    hit = np.sort(simulation.charge_e, axis=0)[-2] > _NOISE.rnoise_adu
+    flagged = run.masks.mediancr
+    false = np.count_nonzero(flagged & ~dilate(hit, 1))
+    return f"{np.count_nonzero(flagged)} pixels in MEDIANCR, {false} false"
 
 
 def _new_figure(width_in: float, height_in: float) -> Figure:
@@ -107,12 +117,12 @@ def _around(places: np.ndarray, size: int) -> slice:
 
 def _make_simulation(folder: Path) -> None:
     """Boundary points of simulations with three seeds, and of the computed diagram."""
-    stack = _exposures()
-    computed = _run(stack, **_ANALYTIC).diagram.clean
+    exposures = _exposures()
+    computed = _run(exposures, **_ANALYTIC).diagram.clean
     figure = _new_figure(7.0, 4.6)
     ax = figure.subplots()
     for seed, color in zip((1, 2, 3), _COLORS, strict=False):
-        x, y = simulated_points(_run(stack, mm_seed=seed).diagram.clean)
+        x, y = simulated_points(_run(exposures, mm_seed=seed).diagram.clean)
         ax.plot(x, y, "+", color=color, label=f"10 simulated sets, mm_seed: {seed}")
     ax.plot(*computed_points(computed, 1 / 10), color="k", label="computed")
     name_axes(ax, "Boundary points: one pixel above in ten sets")
@@ -121,43 +131,61 @@ def _make_simulation(folder: Path) -> None:
 
 
 def _make_photons(folder: Path) -> None:
-    stack = _exposures(nbinom_shape=300.0)
+    exposures = _exposures(nbinom_shape=300.0)
     runs = {
-        "poisson": _run(stack, **_ANALYTIC),
+        "poisson": _run(exposures, **_ANALYTIC),
         "nbinom, mm_nbinom_shape: auto": _run(
-            stack, mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **_ANALYTIC
+            exposures, mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **_ANALYTIC
         ),
     }
-    _compare(folder / "mm_photons.png", runs, "Exposures with κ = 300")
+    _compare(folder / "mm_photons.png", exposures, runs, "Exposures with κ = 300")
 
 
 def _make_flux(folder: Path) -> None:
-    stack = _exposures(flux=(0.8, 1.0, 1.2))
-    with_flux = _run(stack, flux_factor="auto", **_ANALYTIC)
-    runs = {"without flux factors": _run(stack, **_ANALYTIC), "flux_factor: auto": with_flux}
-    _compare(folder / "mm_flux.png", runs, "Exposures of flux 0.8, 1.0 and 1.2")
+    exposures = _exposures(flux=(0.8, 1.0, 1.2))
+    with_flux = _run(exposures, flux_factor="auto", **_ANALYTIC)
+    runs = {"without flux factors": _run(exposures, **_ANALYTIC), "flux_factor: auto": with_flux}
+    _compare(folder / "mm_flux.png", exposures, runs, "Exposures of flux 0.8, 1.0 and 1.2")
     _save_own(with_flux, folder, ("flux_factor1.png", "image_number_at_median_position.png"))
 
 
 def _make_offsets(folder: Path) -> None:
-    stack = _exposures(offsets_px=((-0.5, 0.5), (0.0, 0.0), (0.5, -0.25)))
-    measured = _run(stack, mm_crosscorr_region=_REGION, **_ANALYTIC)
-    runs = {"without offsets": _run(stack, **_ANALYTIC), "mm_crosscorr_region": measured}
-    _compare(folder / "mm_offsets.png", runs, "Exposures moved by up to half a pixel")
-    _save_own(measured, folder, ("xyoffset_crosscorr_1.png",))
+    exposures = _exposures(offsets_px=((-0.5, 0.5), (0.0, 0.0), (0.5, -0.25)))
+    measured = _run(exposures, mm_crosscorr_region=_REGION, **_ANALYTIC)
+    runs = {
+        "without offsets": _run(exposures, **_ANALYTIC),
+        "mm_crosscorr_region": measured,
+        "mm_synthetic: single": _run(exposures, mm_synthetic="single"),
+    }
+    _compare(folder / "mm_offsets.png", exposures, runs, "Exposures moved by up to half a pixel")
+    _save_own(measured, folder, ("xyoffset_crosscorr_3.png",))
+
+
+def _make_false_pixels(folder: Path) -> None:
+    """Exposures without cosmic rays: whatever is flagged is false."""
+    exposures = _exposures(hit_fraction=0.0, double_hits=0)
+    runs = {
+        f"mm_false_pixels: {number}": _run(
+            exposures, crmethod="mmcosmic", mm_false_pixels=number, mm_dilation=0, **_ANALYTIC
+        )
+        for number in (0.5, 5, 50)
+    }
+    _compare(folder / "mm_false_pixels.png", exposures, runs, "Exposures without cosmic rays")
 
 
 def _make_boundary(folder: Path) -> None:
-    stack = _exposures()
+    exposures = _exposures()
     fixed = {"mm_fixed_points_in_boundary": _FIXED}
     runs = {
-        "spline, 5 knots": _run(stack),
-        "spline, 2 knots, no refit": _run(stack, mm_knots_splfit=2, mm_niter_boundary_extension=0),
-        "spline with fixed points": _run(stack, **fixed),
-        "piecewise": _run(stack, mm_boundary_fit="piecewise", **fixed),
+        "spline, 5 knots": _run(exposures),
+        "spline, 2 knots, no refit": _run(
+            exposures, mm_knots_splfit=2, mm_niter_boundary_extension=0
+        ),
+        "spline with fixed points": _run(exposures, **fixed),
+        "piecewise": _run(exposures, mm_boundary_fit="piecewise", **fixed),
     }
     path = folder / "mm_boundary.png"
-    _compare(path, runs, "One set of exposures, four boundaries", np.array(_FIXED))
+    _compare(path, exposures, runs, "One set of exposures, four boundaries", np.array(_FIXED))
 
 
 def _make_conditions(folder: Path) -> None:
@@ -193,6 +221,7 @@ def _make_conditions(folder: Path) -> None:
 
 def _compare(
     path: Path,
+    exposures: Simulation,
     runs: Mapping[str, crdetect.Detection],
     title: str,
     fixed: np.ndarray | None = None,
@@ -205,8 +234,7 @@ def _compare(
     _draw_grey(ax, real.limits, real.counts)
     for (name, run), color in zip(runs.items(), _COLORS, strict=False):
         curve = run.diagram.criterion.boundary.curve
-        number = np.count_nonzero(run.masks.mediancr)
-        label = f"{name}: {number} pixels in MEDIANCR"
+        label = f"{name}: {_count(run, exposures)}"
         ax.plot(*sample(curve, real.limits), color=color, linewidth=2, label=label)
     if fixed is not None:
         ax.plot(*fixed.T, "kD", label="fixed points")

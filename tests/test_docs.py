@@ -130,8 +130,8 @@ def test_tests_that_are_named_exist(html):
 
 FIGURES = [
     "example", "diagnostic_histogram2d", "diagnostic_mediancr", "flux_factor1",
-    "image_number_at_median_position", "xyoffset_crosscorr_1", "mm_simulation", "mm_photons",
-    "mm_flux", "mm_offsets", "mm_boundary", "mm_conditions",
+    "image_number_at_median_position", "xyoffset_crosscorr_3", "mm_simulation", "mm_photons",
+    "mm_flux", "mm_offsets", "mm_false_pixels", "mm_boundary", "mm_conditions",
 ]  # fmt: skip
 
 

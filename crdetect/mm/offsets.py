@@ -19,6 +19,7 @@ _LARGEST_PX = 10  # offset that is looked for
 _EDGE_PX = 12  # left out of the fit: shifted images have no data there
 _SMOOTHING_PX = 1.0
 _ROUNDS = 20
+_OUTLIER = 3.0  # sigma: where a difference of the images begins to lose weight
 _LARGEST_ERROR_PX = 0.25  # what is known worse than that is not applied
 
 
@@ -125,22 +126,27 @@ def _fit_shift(
     shift = start
     edge = min(_EDGE_PX, min(image.shape) // 4)
     inner = (slice(edge, -edge), slice(edge, -edge))
-    weight = 1 / _smooth(variance)[inner]
-    # of each gradient of the mean of both images, the part of its square that is noise
-    noise = np.diag([*_noise_gain() * weight.size / 2, 0.0, 0.0])
-    for _ in range(_ROUNDS):
+    least = 1 / _smooth(variance)[inner]
+    gain = _noise_gain()
+    trust = np.ones_like(least)
+    for turn in range(_ROUNDS):
         moved, other = move(image, -shift / 2), move(reference, shift / 2)
         mean, difference = 0.5 * (moved + other), _smooth(moved - other)[inner]
         terms = [-_smooth(mean, (0, 1)), -_smooth(mean, (1, 0)), _smooth(mean)]
         terms = np.stack([*(term[inner] for term in terms), np.ones_like(difference)])
+        weight = trust * least
+        # of each gradient of the mean of both images, the part of its square that is noise
+        noise = np.diag([*gain[1:] * trust.sum() / 2, 0.0, 0.0])
         normal = np.einsum("iyx,yx,jyx->ij", terms, weight, terms) - noise
         if min(normal[0, 0], normal[1, 1]) <= 0 or np.linalg.cond(normal) > 1e15:
             return shift, np.full(2, np.inf)
-        right = np.einsum("iyx,yx,yx->i", terms, weight, difference)
-        step = np.clip(np.linalg.solve(normal, right)[:2], -1, 1)
+        fit = np.linalg.solve(normal, np.einsum("iyx,yx,yx->i", terms, weight, difference))
+        step = np.clip(fit[:2], -1, 1)
         shift = np.clip(shift + step, start - 2, start + 2)
-        if np.abs(step).max() < 1e-3:
+        if turn > 1 and np.abs(step).max() < 1e-3:
             break
+        rest = difference - np.tensordot(fit, terms, 1)
+        trust = 1 / (1 + np.square(rest) * least / (2 * gain[0] * _OUTLIER**2))
     return shift, np.sqrt(2 * np.abs(np.diag(np.linalg.inv(normal))[:2]))
 
 
@@ -149,10 +155,10 @@ def _smooth(image: np.ndarray, order: tuple[int, int] = (0, 0)) -> np.ndarray:
 
 
 def _noise_gain() -> np.ndarray:
-    """Variance of the smoothed gradients (x, y) of noise of variance 1."""
+    """Variance of noise of variance 1 when it is smoothed, and of its gradients (x, y)."""
     point = np.zeros((31, 31))
     point[15, 15] = 1.0
-    return np.array([np.square(_smooth(point, order)).sum() for order in ((0, 1), (1, 0))])
+    return np.array([np.square(_smooth(point, order)).sum() for order in ((0, 0), (0, 1), (1, 0))])
 
 
 def move(image_adu: np.ndarray, xy_px: Sequence[float]) -> np.ndarray:

@@ -525,6 +525,19 @@ def test_offsets_take_false_positives_away(crmethod, flux):
     np.testing.assert_allclose(measured.used()["mm_xy_offsets"], OFFSETS, atol=0.05)
 
 
+@pytest.mark.parametrize("crmethod", ["mmcosmic", "mm_lacosmic", "mm_pycosmic", "mm_conn"])
+def test_offsets_among_cosmic_rays(crmethod):
+    """Whatever the detector leaves of them: mmcosmic has none, and L.A.Cosmic misses a third."""
+    simulation = simulate_exposures((300, 400), offsets_px=OFFSETS, seed=3)
+    found = detect(
+        simulation.exposures_adu,
+        crmethod=crmethod,
+        mm_crosscorr_region=[1, 400, 1, 300],
+        mm_nsimulations=1,
+    )
+    np.testing.assert_allclose(found.diagram.offsets.xy_px, OFFSETS, atol=0.04)
+
+
 def test_region_of_the_correlation_is_in_fits_pixels():
     """Outside of it the exposures have no likeness at all."""
     cube = simulate_exposures(

@@ -19,6 +19,7 @@ _LARGEST_PX = 10  # offset that is looked for
 _EDGE_PX = 12  # left out of the fit: shifted images have no data there
 _SMOOTHING_PX = 1.0
 _ROUNDS = 20
+_FURTHEST_PX = 2.0  # of the fit from where it started
 _OUTLIER = 3.0  # sigma: where a difference of the images begins to lose weight
 _LARGEST_ERROR_PX = 0.25  # what is known worse than that is not applied
 
@@ -34,7 +35,8 @@ class Offsets:
     errors_px : (N, 2) array or None
         Standard errors; None for offsets that were given.
     correlation : (N, 2 r + 1, 2 r + 1) array or None
-        Cross-correlation of each exposure with the first one at whole pixels, rows are y.
+        Cross-correlation of each exposure with the first one at whole pixels, bright values
+        compressed; rows are y.
     """
 
     xy_px: np.ndarray
@@ -80,9 +82,11 @@ def measure_offsets(
     Notes
     -----
     Each exposure is compared with the first: with the median it shares noise, which draws a
-    correlation towards 0. The cross-correlation gives whole pixels. From there a weighted least
-    squares fit of shift, scale and level (Lucas & Kanade 1981) goes on, whose normal equations
-    are freed from what noise adds to gradients.
+    correlation towards 0. The cross-correlation of the images, bright values compressed, gives
+    whole pixels. From there a weighted least squares fit of shift, scale and level (Lucas &
+    Kanade 1981) goes on, whose normal equations are freed from what noise adds to gradients. Where
+    the images differ by more than noise weights fall (those of a Cauchy distribution), so that
+    cosmic rays which no detector cleaned hardly matter.
     """
     cut = [np.asarray(image[region], float) for image in images_adu]
     maps = np.array([_cross_correlate(image, cut[0]) for image in cut])
@@ -107,11 +111,21 @@ def _cross_correlate(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     windows = [np.hanning(size + 2)[1:-1] for size in image.shape]
     spectra = []
     for data in (image, reference):
-        windowed = (data - np.median(data)) * np.outer(*windows)
+        windowed = _compressed(data) * np.outer(*windows)
         spectra.append(fft.rfft2(windowed / (np.linalg.norm(windowed) or 1.0)))
     whole = fft.fftshift(fft.irfft2(spectra[0] * np.conj(spectra[1]), image.shape))
     middle = [size // 2 for size in image.shape]
     return whole[tuple(slice(m - _LARGEST_PX, m + _LARGEST_PX + 1) for m in middle)]
+
+
+def _compressed(image: np.ndarray) -> np.ndarray:
+    """Difference from the median, its logarithm where it is large: no cosmic ray prevails.
+
+    Smoothed, so that what single pixels of the detector have in common does not either.
+    """
+    difference = image - np.median(image)
+    typical = 3 * np.median(np.abs(difference))
+    return _smooth(np.arcsinh(difference / (typical or 1.0)))
 
 
 def _peak(correlation: np.ndarray) -> np.ndarray:
@@ -142,12 +156,14 @@ def _fit_shift(
             return shift, np.full(2, np.inf)
         fit = np.linalg.solve(normal, np.einsum("iyx,yx,yx->i", terms, weight, difference))
         step = np.clip(fit[:2], -1, 1)
-        shift = np.clip(shift + step, start - 2, start + 2)
+        shift = np.clip(shift + step, start - _FURTHEST_PX, start + _FURTHEST_PX)
         if turn > 1 and np.abs(step).max() < 1e-3:
             break
         rest = difference - np.tensordot(fit, terms, 1)
         trust = 1 / (1 + np.square(rest) * least / (2 * gain[0] * _OUTLIER**2))
-    return shift, np.sqrt(2 * np.abs(np.diag(np.linalg.inv(normal))[:2]))
+    error = np.sqrt(2 * np.abs(np.diag(np.linalg.inv(normal))[:2]))
+    # what ran away from the whole pixels fits nothing
+    return shift, np.where(np.abs(shift - start) < _FURTHEST_PX, error, np.inf)
 
 
 def _smooth(image: np.ndarray, order: tuple[int, int] = (0, 0)) -> np.ndarray:

@@ -5,9 +5,10 @@ import pytest
 from scipy import ndimage
 
 from crdetect import InputError, Noise, Parameters, Stack
+from crdetect.mm import offsets as module
 from crdetect.mm.offsets import Offsets, check_region, measure_offsets, move
 from crdetect.pipeline import check
-from crdetect.simulate import make_scene_e
+from crdetect.simulate import make_scene_e, make_tracks_e
 
 NOISE = Noise(1.0, 3.4)
 OFFSETS = [(-0.5, 0.5), (0.0, 0.0), (0.5, -0.25)]
@@ -54,6 +55,39 @@ def test_offsets_of_simulated_exposures(offsets, flux, seed):
     found = measure_offsets(images, [NOISE] * len(offsets), EVERYWHERE)
     assert found.measured
     np.testing.assert_allclose(found.xy_px, relative(offsets), atol=0.04)  # 0.1 are asked for
+
+
+@pytest.mark.parametrize("share", [0.006, 0.03])
+@pytest.mark.parametrize("seed", range(4))
+def test_cosmic_rays_hardly_matter(share, seed):
+    """Many, in the images as they are; some at the same place in two of them."""
+    rng = np.random.default_rng(seed)
+    images = draw(scene(seed=seed), OFFSETS, (0.8, 1.0, 1.2), seed)
+    twice = make_tracks_e((120, 160), share / 6, rng)
+    images = [image + make_tracks_e(image.shape, share, rng) for image in images]
+    images = [images[0] + twice, images[1] + twice, images[2]]
+    found = measure_offsets(images, [NOISE] * 3, EVERYWHERE)
+    np.testing.assert_allclose(found.xy_px, OFFSETS, atol=0.1)
+
+
+def test_what_single_pixels_have_in_common_does_not_matter():
+    """Hot pixels and others are where they are; the image has moved."""
+    fixed = np.random.default_rng(8).normal(0, 3, (120, 160))
+    fixed.flat[::97] += 500
+    offsets = [(0.0, 0.0), (3.3, -2.2), (-1.0, 1.4)]
+    images = [image + fixed for image in draw(scene(), offsets)]
+    found = measure_offsets(images, [NOISE] * 3, EVERYWHERE)
+    np.testing.assert_allclose(found.xy_px, relative(offsets), atol=0.1)
+
+
+def test_a_fit_that_runs_away_is_not_known(monkeypatch, caplog):
+    """From whole pixels that are wrong: what the fit comes to is not passed off as an offset."""
+    monkeypatch.setattr(module, "_peak", lambda _: np.array([9.0, 9.0]))
+    with caplog.at_level(logging.WARNING, "crdetect.mm.offsets"):
+        found = measure_offsets(draw(scene(), OFFSETS), [NOISE] * 3, EVERYWHERE)
+    known = found.errors_px[1:] < 1
+    assert not known.all()
+    assert caplog.text.count("0 is used") == np.count_nonzero(~known)
 
 
 def test_first_and_second_coordinate_are_x_and_y():

@@ -26,6 +26,7 @@ from crdetect.parameters import MM, Inputs
 from crdetect.simulate import make_scene_e
 
 SHAPE = (2016, 1596)
+LEAST_EXPECTED = 5  # pixels of a bin, in all sets: for chi-square
 NOISE = crdetect.Noise(gain=1.0, rnoise_adu=3.4)
 RUNS = {
     "poisson": {},
@@ -82,6 +83,12 @@ def compare_times(repeat: int) -> None:
         print(f"{name:32}{wall:10.3f}{cpu:10.3f}")
     (wall, cpu), (wall_computed, cpu_computed) = rows.values()
     print(f"{'ratio':32}{wall / wall_computed:10.1f}{cpu / cpu_computed:10.1f}")
+    simulated = simulate(scene, 2.0, mm, 2)
+    expected = CleanPixels.of(scene).diagram(simulated.limits).counts * mm.mm_nsimulations
+    filled = expected > LEAST_EXPECTED
+    found = simulated.counts[filled] * mm.mm_nsimulations
+    chi_square = np.mean(np.square(found - expected[filled]) / expected[filled])
+    print(f"chi-square per bin {chi_square:.3f}, {filled.sum()} bins of {LEAST_EXPECTED} and more")
 
 
 def _times(function: Callable[[], object], repeat: int) -> tuple[float, float]:

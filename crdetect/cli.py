@@ -220,7 +220,10 @@ def _found_out(detection) -> list[str]:
     import numpy as np
 
     found = {name: value for name, value in detection.used().items() if name != "mm_seed"}
-    lines = [f"{name}: {np.round(value, 4).tolist()}" for name, value in found.items()]
+    texts = {name: np.round(value, 4).tolist() for name, value in found.items()}
+    if "mm_nbinom_shape" in texts:
+        texts["mm_nbinom_shape"] = detection.diagram.shape  # with its error
+    lines = [f"{name}: {text}" for name, text in texts.items()]
     if detection.diagram is not None and detection.diagram.expected_above is not None:
         lines.append(
             f"clean pixels expected above the boundary: {detection.diagram.expected_above:.3g}"

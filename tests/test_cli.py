@@ -1,5 +1,6 @@
 """The command, as a user runs it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -578,8 +579,12 @@ def test_exposures_made_to_differ_and_what_is_measured(tmp_path, capfd):
     run = ["run", str(folder / "params.yaml"), "--output-dir", str(tmp_path / "results")]
     run += ["--set", "flux_factor=auto", "--set", "mm_crosscorr_region=[1, 200, 1, 160]"]
     run += ["--set", "mm_simulation=analytic"]
+    run += ["--set", "mm_photon_distribution=nbinom", "--set", "mm_nbinom_shape=auto"]
     assert main(run) == 0
     told = capfd.readouterr().out
+    assert re.search(
+        r"^mm_nbinom_shape: (infinite \(Poisson; above |[\d.e+]+ ± )", told, re.MULTILINE
+    )
     assert "flux_factor: [0." in told
     assert "mm_xy_offsets: [[" in told
     assert "clean pixels expected above the boundary: " in told

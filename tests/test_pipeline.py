@@ -316,9 +316,28 @@ def test_five_exposures_find_triple_hits():
     assert found.crmasks[:, 20, 30].tolist() == [True] * 2 + [False] * 3
 
 
-def test_auxclean_is_clean_at_all_of_mediancr():
+@pytest.mark.parametrize("crmethod", METHODS)
+def test_auxclean_fills_the_combinations(exposures, crmethod):
+    stack, noise = crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4)
+    by_minimum, by_auxclean = (
+        detect(exposures, crmethod=crmethod, use_auxmedian=use) for use in (False, True)
+    )
+    assert np.isfinite(by_auxclean.auxclean).all()
+    for detection, filling in (
+        (by_minimum, by_minimum.statistics.min2d),
+        (by_auxclean, by_auxclean.auxclean),
+    ):
+        combined, masks = detection.combine(stack, noise), detection.masks
+        hit_in_all = masks.crmasks.all(axis=0)
+        assert masks.mediancr.any()
+        for name, mask in (("mediancr", masks.mediancr), ("meancr", hit_in_all)):
+            np.testing.assert_array_equal(combined[name].value[mask], filling[mask])
+
+
+@pytest.mark.parametrize("crmethod", [name for name in METHODS if name.startswith("mm")])
+def test_auxclean_is_clean_at_all_of_mediancr(crmethod):
     simulation = simulated(seed=11)
-    detection = detect(simulation.exposures_adu, use_auxmedian=True)
+    detection = detect(simulation.exposures_adu, crmethod=crmethod, use_auxmedian=True)
     mask = detection.masks.mediancr
     assert mask.any()
     # a local median knows no spectra, but the charge of cosmic rays is gone

@@ -53,6 +53,7 @@ def number_at_median(flux: FluxFactors) -> Figure:
     number = flux.number_at_median
     n = len(flux.factors)
     figure = new_figure(11.0, 6.0)
+    figure.set_layout_engine("compressed")  # pixels are square: labels follow the image
     image, shares = figure.subplots(1, 2, width_ratios=[3, 1])
     colors = mpl.colormaps["cividis"].resampled(n)
     rows, columns = number.shape
@@ -75,7 +76,10 @@ def number_at_median(flux: FluxFactors) -> Figure:
     shares.bar_label(bars, fmt="{:.3f}", fontsize="small")
     shares.axhline(1 / n, color="k", linestyle=":", label=f"1/{n}")
     shares.set(
-        xticks=range(1, n + 1), xlabel="exposure", title="Share of the pixels", ylim=(0, None)
+        xticks=range(1, n + 1),
+        xlabel="exposure",
+        title="Share of the pixels",
+        ylim=(0, 1.2 * max(1 / n, share.max())),  # room for the legend
     )
-    shares.legend(frameon=False)
+    shares.legend(frameon=False, loc="upper right")
     return figure

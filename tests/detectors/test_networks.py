@@ -256,6 +256,27 @@ deepCR(mask="ACS-WFC").clean(image)
     assert done.stdout == done.stderr == ""
 
 
+def test_no_network_is_asked():
+    """The weights of all networks are in the packages."""
+    code = """
+import socket
+def refuse(*_, **__):
+    raise AssertionError("the network is asked")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import numpy as np
+from crdetect import Noise, Parameters
+from crdetect.detectors import make_detector
+image = np.random.default_rng(1).normal(100, 5, (32, 32)).astype(np.float32)
+networks = {"deepcr": ("dc_mask", "ACS-WFC", "WFC3-UVIS"),
+            "conn": ("nn_model", "ground_imaging", "NRES", "HST_ACS_WFC")}
+for crmethod, (name, *models) in networks.items():
+    for model in models:
+        parameters = Parameters.from_mapping({"crmethod": crmethod, name: model})
+        make_detector(parameters).detect(image, Noise(1.0, 3.0))
+"""
+    in_a_new_process(code)
+
+
 def test_importing_a_package_that_is_there_already():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -238,11 +238,24 @@ def test_simulated_diagram_has_the_peers_distribution(shared, name):
         np.testing.assert_allclose(here, theirs, rtol=0.02)
 
 
-def test_computed_diagram_is_what_simulations_converge_to(shared):
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("mm_pycosmic", {}),
+        (
+            "pw_five_mm_pycosmic",
+            {
+                "mm_cr_coincidences": 4,
+                "mm_boundary_fit": "spline",
+                "mm_fixed_points_in_boundary": None,
+            },
+        ),
+    ],
+)
+def test_computed_diagram_is_what_simulations_converge_to(shared, name, given):
     """Of 100 sets: chi-square per bin 1, and points of one pixel per set within a bin."""
-    name = "mm_pycosmic"
-    exposures, simulation = run(shared, name, mm_nsimulations=100)
-    _, analytic = run(shared, name, mm_simulation="analytic")
+    exposures, simulation = run(shared, name, mm_nsimulations=100, **given)
+    _, analytic = run(shared, name, mm_simulation="analytic", **given)
     simulated, limits = simulation.diagram.clean, simulation.diagram.clean.limits
     width = limits.xmax - limits.xmin
     own = analytic.diagram.clean.limits
@@ -290,8 +303,9 @@ def clean_pixels(exposures, detection) -> CleanPixels:
     images = (statistics.median2d, *exposures.stack.exposures)
     median_hits, *hits = (detector.detect(image, NOISE).mask for image in images)
     clean = ~np.any([median_hits, *hits], axis=0)
-    signal = np.maximum(statistics.median2d, 0)[clean]
-    return CleanPixels.of(Scene((Exposure(signal, 1.0, NOISE),) * 3, 2, statistics.min2d[clean]))
+    expected = Exposure(np.maximum(statistics.median2d, 0)[clean], 1.0, NOISE)
+    n, c = len(exposures.stack), statistics.coincidences
+    return CleanPixels.of(Scene((expected,) * n, c, statistics.min2d[clean]))
 
 
 def recorded_diagram(recorded) -> Diagram:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,9 @@ from crdetect.masks import (
 )
 from crdetect.mm.analytic import check_available
 from crdetect.mm.boundary import Boundary
-from crdetect.mm.flux import FluxFactors, divided, measure_flux
+from crdetect.mm.flux import FluxFactors, divided, measure_flux, number_at_median
 from crdetect.mm.method import MedianMinimum, Observed, make_diagram
-from crdetect.mm.offsets import check_region
+from crdetect.mm.offsets import aligned, check_region
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.stack import Stack, Statistics
@@ -181,13 +181,24 @@ def _find_flux(
     if general.flux_factor is None:
         return FluxFactors((1.0,) * len(stack))
     if general.flux_factor == "auto":
-        regions = general.flux_factor_regions
-        selected = region_mask(regions, stack.shape, "flux_factor_regions") | (regions is None)
-        flux = measure_flux(stack, noise, statistics.median2d, selected)
+        flux = _measure_flux(stack, statistics, noise, parameters)
         _logger.info("flux_factor: %s", [round(factor, 4) for factor in flux.factors])
         return flux
     factors = np.broadcast_to(general.flux_factor, len(stack))
     return FluxFactors(tuple(factors.tolist()))
+
+
+def _measure_flux(
+    stack: Stack, statistics: Statistics, noise: Noise, parameters: Parameters
+) -> FluxFactors:
+    regions = parameters.general.flux_factor_regions
+    selected = region_mask(regions, stack.shape, "flux_factor_regions") | (regions is None)
+    if not (parameters.general.uses_mm and parameters.mm.has_offsets):
+        return measure_flux(stack, noise, statistics.median2d, selected)
+    # at the edge of a trace the ratio of two pixels is one of places, not of fluxes
+    there = aligned(stack, noise, parameters.mm)
+    flux = measure_flux(there, noise, there.statistics().median2d, selected)
+    return replace(flux, number_at_median=number_at_median(stack, statistics.median2d))
 
 
 def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:

@@ -9,6 +9,7 @@ import crdetect
 from crdetect.errors import InputError
 from crdetect.exposures import make_exposures
 from crdetect.masks import MM_ONLY
+from crdetect.mm.flux import number_at_median
 from crdetect.pipeline import check
 from crdetect.simulate import simulate_exposures
 
@@ -542,6 +543,30 @@ def test_offsets_take_false_positives_away(crmethod, flux):
     assert measured.masks.mediancr.sum() < 0.05 * plain
     np.testing.assert_allclose(measured.diagram.offsets.xy_px, OFFSETS, atol=0.05)
     np.testing.assert_allclose(measured.used()["mm_xy_offsets"], OFFSETS, atol=0.05)
+
+
+@pytest.mark.parametrize("applied_to", ["simulated", "original"])
+@pytest.mark.parametrize("n", [3, 5])
+def test_flux_is_measured_where_the_image_is(n, applied_to):
+    """At the edges of traces a pixel half a pixel away has any ratio."""
+    flux = (0.8, 1.0, 1.2, 0.9, 1.1)[:n]
+    offsets = ((-0.7, 0.9), (0.0, 0.0), (0.5, -0.8), (0.3, 0.2), (-0.2, -0.4))[:n]
+    cube = simulate_exposures(
+        (160, 200), n, flux=flux, offsets_px=offsets, hit_fraction=0.01, seed=6
+    ).exposures_adu
+    cube[0, 40:43, 50:53] = np.nan
+    given = {"flux_factor": "auto", "apply_flux_factor_to": applied_to, "mm_nsimulations": 1}
+    at_median = number_at_median(crdetect.Stack(cube), np.nanmedian(cube, axis=0))
+    told = detect(cube, mm_xy_offsets=[list(xy) for xy in offsets], **given)
+    found = detect(cube, mm_crosscorr_region=[1, 200, 1, 160], **given)
+    for detection in (told, found):
+        np.testing.assert_allclose(detection.flux.factors, flux / np.median(flux), rtol=0.02)
+        np.testing.assert_array_equal(detection.flux.number_at_median, at_median)
+    without = detect(cube, **given)
+    assert np.abs(without.flux.factors / (flux / np.median(flux)) - 1).max() > 0.05
+    np.testing.assert_allclose(
+        found.diagram.offsets.xy_px, offsets - np.median(offsets, axis=0), atol=0.1
+    )
 
 
 @pytest.mark.parametrize("crmethod", ["mmcosmic", "mm_lacosmic", "mm_pycosmic", "mm_conn"])

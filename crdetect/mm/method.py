@@ -20,7 +20,7 @@ from crdetect.mm.boundary import (
 )
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram
-from crdetect.mm.offsets import Offsets, measure_offsets, move
+from crdetect.mm.offsets import Offsets, find_offsets, move
 from crdetect.mm.scene import Exposure, make_scene
 from crdetect.mm.shape import Shape, measure_shape
 from crdetect.mm.simulation import simulate
@@ -179,14 +179,9 @@ def _measure_shape(observed: Observed, mm: MM) -> Shape | None:
 
 
 def _find_offsets(observed: Observed, mm: MM) -> Offsets | None:
-    if mm.mm_xy_offsets is not None:
-        return Offsets(np.array(mm.mm_xy_offsets, float))
-    if mm.mm_crosscorr_region is None:
-        return None
-    xmin, xmax, ymin, ymax = mm.mm_crosscorr_region
-    region = (slice(ymin - 1, ymax), slice(xmin - 1, xmax))
-    offsets = measure_offsets(observed.clean_exposures, observed.noises, region)
-    _logger.info("mm_xy_offsets: %s", offsets.xy_px.round(3).tolist())
+    offsets = find_offsets(observed.clean_exposures, observed.noises, mm)
+    if offsets is not None and offsets.measured:
+        _logger.info("mm_xy_offsets: %s", offsets.xy_px.round(3).tolist())
     return offsets
 
 
@@ -227,6 +222,11 @@ def _boundary_of_computed(pixels: CleanPixels, clean: Diagram, mm: MM) -> Bounda
     # so many in each column gives the boundary its form; then it is raised or lowered
     columns = np.count_nonzero(clean.counts.sum(axis=0) > 1)
     x, y = computed_points(clean, mm.mm_false_pixels / max(columns, 1))
+    if x.size < 2:
+        raise InputError(
+            f"mm_false_pixels: {mm.mm_false_pixels:g} clean pixels cannot be above the boundary: "
+            f"there are {clean.counts.sum():.0f} in all; accepted: less, by far"
+        )
 
     def surplus(log_scale: float) -> float:
         number = pixels.number_above(fit_boundary(x, np.exp(log_scale) * y, mm))

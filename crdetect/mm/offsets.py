@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
+from crdetect.detectors.fill import fill_missing
 from crdetect.errors import InputError
 from crdetect.noise import Noise
+from crdetect.parameters import MM
+from crdetect.stack import Stack
 
 _logger = logging.getLogger(__name__)
 
@@ -57,6 +60,41 @@ def check_region(xmin: int, xmax: int, ymin: int, ymax: int) -> None:
             f"mm_crosscorr_region has {width} × {height} pixels (x × y); "
             f"at least {_LEAST_SIDE_PX} × {_LEAST_SIDE_PX} are needed"
         )
+
+
+def find_offsets(
+    images_adu: Sequence[np.ndarray], noises: Sequence[Noise], parameters: MM
+) -> Offsets | None:
+    """Return the offsets that the parameters give or want to be measured; None for neither.
+
+    Parameters
+    ----------
+    images_adu : sequence of N (rows, columns) arrays
+        The exposures, without missing values.
+    noises : sequence of N Noise
+        Their noise.
+    parameters : MM
+        ``mm_xy_offsets`` and ``mm_crosscorr_region``.
+    """
+    if parameters.mm_xy_offsets is not None:
+        return Offsets(np.array(parameters.mm_xy_offsets, float))
+    if parameters.mm_crosscorr_region is None:
+        return None
+    xmin, xmax, ymin, ymax = parameters.mm_crosscorr_region
+    return measure_offsets(images_adu, noises, (slice(ymin - 1, ymax), slice(xmin - 1, xmax)))
+
+
+def aligned(stack: Stack, noise: Noise, parameters: MM) -> Stack:
+    """Move the exposures to where the median is, as far as their offsets are known.
+
+    Splines smooth noise: what comes out tells of signals, it is no data.
+    """
+    images = [fill_missing(exposure) for exposure in stack.exposures]
+    offsets = find_offsets(images, [noise] * len(images), parameters)
+    if offsets is None:
+        return stack
+    moved = [move(image, -xy) for image, xy in zip(images, offsets.xy_px, strict=True)]
+    return Stack(np.where(np.isnan(stack.exposures), np.float32(np.nan), moved))
 
 
 def measure_offsets(

@@ -330,3 +330,8 @@ def test_numbers_out_of_reach_are_refused_and_a_range_is_told():
     refused = r"mm_false_pixels: 500 clean pixels .* accepted: [\d.e+-]+ to [\d.e+-]+$"
     with pytest.raises(InputError, match=refused):
         make_diagram(observe(field()), mm, 1)
+
+
+def test_more_false_pixels_than_pixels():
+    with pytest.raises(InputError, match=r"mm_false_pixels: 1e\+07 .* there are 4\d\d\d in all"):
+        make_diagram(observe(field()), MM(mm_false_pixels=1e7, **ANALYTIC), 1)

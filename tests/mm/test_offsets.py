@@ -6,7 +6,15 @@ from scipy import ndimage
 
 from crdetect import InputError, Noise, Parameters, Stack
 from crdetect.mm import offsets as module
-from crdetect.mm.offsets import Offsets, check_region, measure_offsets, move
+from crdetect.mm.offsets import (
+    Offsets,
+    aligned,
+    check_region,
+    find_offsets,
+    measure_offsets,
+    move,
+)
+from crdetect.parameters import MM
 from crdetect.pipeline import check
 from crdetect.simulate import make_scene_e, make_tracks_e
 
@@ -191,6 +199,24 @@ def test_least_region_is_accepted():
 
 def test_given_offsets_are_not_measured():
     assert not Offsets(np.zeros((3, 2))).measured
+    images = draw(scene(), OFFSETS)
+    given = find_offsets(images, [NOISE] * 3, MM(mm_xy_offsets=[[1, 2], [0, 0], [3, 4]]))
+    assert given.xy_px.tolist() == [[1, 2], [0, 0], [3, 4]]
+    assert not given.measured
+    assert find_offsets(images, [NOISE] * 3, MM()) is None
+
+
+def test_aligned_exposures_are_where_the_median_is():
+    images = np.array(draw(scene(), OFFSETS))
+    images[1, 30, 40] = np.nan
+    for values in ({"mm_xy_offsets": OFFSETS}, {"mm_crosscorr_region": [1, 160, 1, 120]}):
+        there = aligned(Stack(images), NOISE, MM(**values)).exposures
+        np.testing.assert_array_equal(np.isnan(there), np.isnan(images))
+        filled = [np.nan_to_num(image, nan=50.0) for image in there]
+        found = measure_offsets(filled, [NOISE] * 3, EVERYWHERE)
+        np.testing.assert_allclose(found.xy_px, 0, atol=0.03)
+    stack = Stack(images)
+    assert aligned(stack, NOISE, MM()) is stack
 
 
 # ---------------------------------------------------------------------------------------------

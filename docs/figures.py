@@ -35,6 +35,7 @@ def make_figures(folder: Path) -> None:
     _make_offsets(folder)
     _make_false_pixels(folder)
     _make_boundary(folder)
+    _make_coincidences(folder)
     _make_conditions(folder)
 
 
@@ -186,6 +187,34 @@ def _make_boundary(folder: Path) -> None:
     }
     path = folder / "mm_boundary.png"
     _compare(path, exposures, runs, "One set of exposures, four boundaries", np.array(_FIXED))
+
+
+def _make_coincidences(folder: Path) -> None:
+    """Five exposures, and what is found of the pixels hit in one and in three of them."""
+    exposures = simulate_exposures((300, 400), 5, seed=3, hit_fraction=0.02, double_hits=60)
+    sigma = np.sqrt(exposures.signal_e + _NOISE.rnoise_adu**2)
+    hits = (exposures.charge_e > 5 * sigma).sum(axis=0)
+    figure = _new_figure(7.0, 4.6)
+    ax = figure.subplots()
+    for c, color in zip((2, 3, 4), _COLORS, strict=False):
+        run = _run(exposures, crmethod="mmcosmic", mm_cr_coincidences=c, mm_dilation=0)
+        real = run.diagram.real
+        if c == 2:
+            _draw_grey(ax, real.limits, real.counts)
+        found = [
+            f"{np.count_nonzero(mask & hit)} of {np.count_nonzero(hit)} {what}"
+            for mask, hit, what in (
+                (run.masks.meancrt, hits == 1, "hit once in MEANCRT"),
+                (run.masks.mediancr, hits >= 3, "hit in three in MEDIANCR"),
+            )
+        ]
+        curve = run.diagram.criterion.boundary.curve
+        label = f"{c}: {', '.join(found)}"
+        ax.plot(*sample(curve, real.limits), color=color, linewidth=2, label=label)
+    name_axes(ax, "Five exposures, mm_cr_coincidences")
+    ax.set_ylim(0, 130)
+    ax.legend(frameon=False, loc="upper left")
+    figure.savefig(folder / "mm_coincidences.png")
 
 
 def _make_conditions(folder: Path) -> None:

@@ -175,6 +175,8 @@ def _measure_shape(observed: Observed, mm: MM) -> Shape | None:
     ]
     shape = measure_shape(np.array(values), noises)
     _logger.info("mm_nbinom_shape: %s", shape)
+    if mm.has_offsets:
+        _logger.warning("mm_nbinom_shape: auto also takes offsets for excess noise: κ is too low")
     return shape
 
 

@@ -335,3 +335,12 @@ def test_numbers_out_of_reach_are_refused_and_a_range_is_told():
 def test_more_false_pixels_than_pixels():
     with pytest.raises(InputError, match=r"mm_false_pixels: 1e\+07 .* there are 4\d\d\d in all"):
         make_diagram(observe(field()), MM(mm_false_pixels=1e7, **ANALYTIC), 1)
+
+
+@pytest.mark.parametrize("given", [{}, {"mm_xy_offsets": [[0, 0]] * 3}])
+def test_a_measured_shape_holds_offsets_and_says_so(given, caplog):
+    cube = field(shape=(120, 160), noise=Noise(1.0, 3.4, 20.0))
+    mm = MM(mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **given, **ANALYTIC)
+    with caplog.at_level(logging.WARNING, "crdetect"):
+        make_diagram(observe(cube), mm, 1)
+    assert ("takes offsets for excess noise" in caplog.text) == bool(given)

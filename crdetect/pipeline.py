@@ -132,7 +132,7 @@ def detect(
     selection = check(stack, noise, parameters)
     progress("statistics of the stack")
     statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
-    flux = _find_flux(stack, statistics, noise, parameters)
+    flux = _find_flux(stack, statistics, noise, parameters, progress)
     noises = [noise] * len(stack)
     if parameters.general.divides_by_flux:
         stack = divided(stack, flux.factors)
@@ -175,12 +175,17 @@ def detect(
 
 
 def _find_flux(
-    stack: Stack, statistics: Statistics, noise: Noise, parameters: Parameters
+    stack: Stack,
+    statistics: Statistics,
+    noise: Noise,
+    parameters: Parameters,
+    progress: Progress,
 ) -> FluxFactors:
     general = parameters.general
     if general.flux_factor is None:
         return FluxFactors((1.0,) * len(stack))
     if general.flux_factor == "auto":
+        progress("measuring flux factors")
         flux = _measure_flux(stack, statistics, noise, parameters)
         _logger.info("flux_factor: %s", [round(factor, 4) for factor in flux.factors])
         return flux

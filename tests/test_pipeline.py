@@ -397,9 +397,10 @@ def test_progress_tells_each_step(exposures):
     crdetect.detect(
         crdetect.Stack(exposures),
         crdetect.Noise(1.0, 3.4),
-        crdetect.Parameters(),
+        crdetect.Parameters.from_mapping({"flux_factor": "auto"}),
         progress=steps.append,
     )
+    assert "measuring flux factors" in steps
     assert [step for step in steps if "median2d" in step]
     assert len(steps) >= 8
 

@@ -227,7 +227,7 @@ def _boundary_of_computed(pixels: CleanPixels, clean: Diagram, mm: MM) -> Bounda
     if x.size < 2:
         raise InputError(
             f"mm_false_pixels: {mm.mm_false_pixels:g} clean pixels cannot be above the boundary: "
-            f"there are {clean.counts.sum():.0f} in all; accepted: less, by far"
+            f"there are {clean.counts.sum():.0f} in all; accepted: far fewer"
         )
 
     def surplus(log_scale: float) -> float:

@@ -106,13 +106,13 @@ class _Viewer:
         places = dict.fromkeys(_PLANES, (low, float(statistics.median2d[y, x]) - low))
         places |= dict.fromkeys(_IMAGES, (x + 1, y + 1))
         _take_away(self._marks)
+        ring = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": YELLOW, "zorder": 9}
+        size = {"markersize": 14, "markeredgewidth": 2}
         self._marks = [
-            self.panels[name].plot(
-                *place, "o", mfc="none", mec=YELLOW, mew=2, ms=14, zorder=9, scalex=False,
-                scaley=False,
-            )[0]
+            line
             for name, place in places.items()
-        ]  # fmt: skip
+            for line in self.panels[name].plot(*place, scalex=False, scaley=False, **ring, **size)
+        ]
 
     def _pixel_under(self, event: KeyEvent) -> tuple[int, int] | None:
         """Find the pixel of an image, or the nearest flagged one of a diagram (from 0)."""
@@ -182,17 +182,20 @@ class _Viewer:
         rows = np.flatnonzero(self._in_zoom())
         _, first = np.unique(self.features.label[rows], return_index=True)
         chosen = rows[first][:_MOST_NUMBERS]
-        x, y = self.features.x[chosen] + 1, self.features.y[chosen] + 1
-        for name in ("(a)", *_IMAGES):
-            places = (x, y) if name in _IMAGES else (place[chosen] for place in self.places)
-            self._texts += [
-                self.panels[name].annotate(
-                    str(label), place, (3, 3), textcoords="offset points", fontsize="x-small",
-                    color="k", bbox={"pad": 0.5, "fc": YELLOW, "ec": "none", "alpha": 0.8},
-                    annotation_clip=True, zorder=8,
-                )
-                for label, *place in zip(self.features.label[chosen], *places, strict=True)
-            ]  # fmt: skip
+        box = {"pad": 0.5, "fc": YELLOW, "ec": "none", "alpha": 0.8}
+        style = {"fontsize": "x-small", "color": "k", "bbox": box, "zorder": 8}
+        self._texts = [
+            self.panels[name].annotate(
+                str(self.features.label[i]),
+                (self.features.x[i] + 1, self.features.y[i] + 1),
+                (3, 3),
+                textcoords="offset points",
+                annotation_clip=True,
+                **style,
+            )
+            for name in _IMAGES
+            for i in chosen
+        ]
 
     # -- images
 

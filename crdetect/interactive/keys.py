@@ -63,7 +63,7 @@ HISTOGRAM = (
 DIAGNOSTIC = (
     Key("info", "tell all about the pixel under the mouse; in a diagram, the nearest one", ("i",)),
     Key("list", "list the flagged pixels in the zoom", ("&",)),
-    Key("numbers", "show or hide the numbers of the features in the zoom", ("n",)),
+    Key("numbers", "show or hide the numbers of the features in the zoom on the images", ("n",)),
     Key("aspect", "pixels square, or filling the panel", ("a",)),
     Key("next", "next image in the panel under the mouse, else in (d)", ("t",)),
     Key(

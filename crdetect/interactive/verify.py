@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from crdetect.errors import Stopped
@@ -21,6 +23,8 @@ from crdetect.stack import Stack
 _TITLE = "Features of MEDIANCR"
 _HINTS = "keep", "reject", "single", "undo", "quit", "stop", "help"
 _PANEL_IN = 3.6
+_MOST_COLUMNS = 5
+_GREY = mpl.colormaps["gray"].with_extremes(bad=MISSING_COLOR)
 _DECISIONS = {"keep": "kept", "reject": "rejected", "single": "rejected in MEDIANCR only"}
 
 
@@ -109,8 +113,8 @@ def verify(detection: Detection, stack: Stack) -> Parameters:
     if total == 0:
         terminal.say("verify_cr: there is no feature in MEDIANCR")
         return detection.parameters
-    columns = max(len(stack), 3)
-    figure = new_figure(_PANEL_IN * columns, 2 * _PANEL_IN + 0.8)
+    rows, columns = _grid(len(stack))
+    figure = new_figure(_PANEL_IN * columns, _PANEL_IN * rows + 0.8)
     with open_window(figure, _TITLE, VERIFY) as window:
         view = _View(window, detection, stack, total)
         while verdicts.number <= total:
@@ -131,6 +135,12 @@ def verify(detection: Detection, stack: Stack) -> Parameters:
     return verdicts.applied(detection.parameters)
 
 
+def _grid(n: int) -> tuple[int, int]:
+    """Rows and columns of panels for n exposures, and a row for what is made of them."""
+    columns = min(max(n, 3), _MOST_COLUMNS)
+    return -(-n // columns) + 1, columns
+
+
 class _View:
     """Panels around a feature: they are made once, and what they show changes."""
 
@@ -146,13 +156,13 @@ class _View:
             "median2d without MEDIANCR": np.where(self.codes > 0, filling, statistics.median2d),
             "mean2d": statistics.mean2d,
         }
-        columns = max(len(stack), 3)
-        axes = list(window.figure.subplots(2, columns).flat)
-        self.panels = dict(zip(self.images, [*axes[: len(stack)], *axes[columns:]], strict=False))
-        for ax in axes:
-            ax.set_visible(ax in self.panels.values())
+        *upper, lower = window.figure.subplots(*_grid(len(stack)), squeeze=False)
+        upper = np.ravel(upper)
+        for ax in (*upper[len(stack) :], *lower[3:]):
+            ax.set_visible(False)
+        self.panels = dict(zip(self.images, [*upper[: len(stack)], *lower[:3]], strict=True))
         self.drawn = {
-            name: ax.imshow([[0.0]], cmap=_grey(), origin="lower", interpolation="nearest")
+            name: ax.imshow([[0.0]], cmap=_GREY, origin="lower", interpolation="nearest")
             for name, ax in self.panels.items()
         }
         self.marks: list = []
@@ -171,9 +181,9 @@ class _View:
         for mark in self.marks:
             mark.remove()
         inside = verdicts.features.label == verdicts.number
-        self.marks = [
-            mark for ax in self.panels.values() for mark in _mark(ax, verdicts.features, inside)
-        ]
+        self.marks = _mark_codes(self.panels["median2d"], verdicts.features, inside)
+        for name in self.panels:
+            self.marks.append(_outline(self.panels[name], verdicts.features, inside))
         name = CLASSES[verdicts.features.classes[verdicts.number - 1]]
         self.window.figure.suptitle(
             f"feature {verdicts.number} of {self.total} ({name}), {np.count_nonzero(inside)} "
@@ -198,26 +208,22 @@ def _window(places: np.ndarray, semiwindow: int, size: int) -> slice:
     return slice(max(0, middle - half), min(size, middle + half + 1))
 
 
-def _mark(ax: Axes, features: Features, inside: np.ndarray) -> list:
+def _mark_codes(ax: Axes, features: Features, inside: np.ndarray) -> list[Artist]:
     """Mark the pixels of a feature by their codes, without hiding them."""
-    marks = []
+    marks: list[Artist] = []
     for code, look in LOOKS.items():
         some = inside & (features.code == code)
-        marks += ax.plot(
-            features.x[some] + 1,
-            features.y[some] + 1,
-            linestyle="none",
-            marker=look.marker,
-            markersize=5,
-            markerfacecolor="none",
-            markeredgecolor=VERMILLION,
-            scalex=False,
-            scaley=False,
-        )
+        style = {"marker": look.marker, "markersize": 3, "markerfacecolor": look.color}
+        style |= {"markeredgecolor": "k", "markeredgewidth": 0.4, "linestyle": "none"}
+        x, y = features.x[some] + 1, features.y[some] + 1
+        marks += ax.plot(x, y, scalex=False, scaley=False, **style)
     return marks
 
 
-def _grey():
-    import matplotlib as mpl
-
-    return mpl.colormaps["gray"].with_extremes(bad=MISSING_COLOR)
+def _outline(ax: Axes, features: Features, inside: np.ndarray) -> Artist:
+    """Draw a line around a feature."""
+    x, y = features.x[inside], features.y[inside]
+    mask = np.zeros((np.ptp(y) + 3, np.ptp(x) + 3))
+    mask[y - y.min() + 1, x - x.min() + 1] = 1
+    columns, rows = (np.arange(size) for size in mask.shape[::-1])
+    return ax.contour(columns + x.min(), rows + y.min(), mask, [0.5], colors=VERMILLION)

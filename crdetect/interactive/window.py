@@ -56,7 +56,9 @@ class Window:
 
     def __init__(self, figure: Figure, title: str, keys: tuple[Key, ...]):
         width, height = figure.get_size_inches()
-        figure.set_dpi(min(_WIDTH_PX / width, _HEIGHT_PX / height))
+        dpi = min(_WIDTH_PX / width, _HEIGHT_PX / height)
+        figure.set_dpi(dpi)
+        figure._original_dpi = dpi  # noqa: SLF001 (what dense screens multiply)
         self.figure = plt.figure(num=title, FigureClass=lambda **_: figure)
         self.keys = keys
         self._waiting: deque[Event] = deque()
@@ -117,6 +119,7 @@ class Window:
         while True:
             while not self._waiting:
                 self.canvas.start_event_loop(0)
+                self.canvas.flush_events()  # takes all that has piled up
             event = self._waiting.popleft()
             if isinstance(event, CloseEvent):
                 return self._closed(), event
@@ -153,6 +156,7 @@ class Window:
 def open_window(figure: Figure, title: str, keys: tuple[Key, ...]) -> Iterator[Window]:
     """Open a window, show it, and close it in the end."""
     window = Window(figure, title, keys)
+    terminal.say(f"window '{title}': press ? in it to see its keys here")
     try:
         window.show()
         yield window

@@ -246,7 +246,7 @@ class _Viewer:
         equal = self.panels["(c)"].get_aspect() == "auto"
         for name in _IMAGES:
             ax = self.panels[name]
-            ax.set_aspect("equal" if equal else "auto", adjustable="datalim")
+            ax.set_aspect("equal" if equal else "auto")
 
 
 def _images(detection: Detection, stack: Stack) -> dict[str, np.ndarray]:

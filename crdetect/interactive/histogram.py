@@ -165,12 +165,16 @@ class _Editor:
         elif action == "home":
             self.window.home()
         elif action == "fit":
-            self._try(lambda: self.state.refitted(terminal.ask_boundary(self.state.mm)))
-            self._redraw()
+            self._ask(lambda: self.state.refitted(terminal.ask_boundary(self.state.mm)))
         elif action == "rerun":
-            self._try(lambda: self.state.remade(terminal.ask_simulation(self.state.mm)))
-            self._redraw()
+            self._ask(lambda: self.state.remade(terminal.ask_simulation(self.state.mm)))
         return action
+
+    def _ask(self, change: Callable[[], Refinement]) -> None:
+        """Change the state by what a person answers."""
+        self._try(change)
+        self._redraw()
+        self.window.forget()
 
     def _try(self, change: Callable[[], Refinement]) -> None:
         """Change the state, unless that cannot be."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from crdetect.interactive import terminal
 from crdetect.interactive.keys import Key, action_of, help_lines
 
 _WIDTH_PX, _HEIGHT_PX = 1400, 820  # what fits on a screen
+_NAP_S = 0.2  # toolkits sleep: so often we look if there was an interrupt
 _IN_THE_WINDOW = ("pan", "zoom", "save", "help")
 
 
@@ -97,8 +100,6 @@ class Window:
     def show(self, zoom: Callable[[], object] = lambda: None) -> None:
         """Bring the window up, and everything in it up to date.
 
-        What a person did to it while it could not answer is forgotten.
-
         Parameters
         ----------
         zoom : callable
@@ -106,7 +107,6 @@ class Window:
         """
         if self._gone:
             return
-        self._waiting.clear()
         self.toolbar.update()
         self.toolbar.push_current()
         zoom()
@@ -114,12 +114,21 @@ class Window:
         self.canvas.draw()
         self.canvas.manager.show()
 
+    def forget(self) -> None:
+        """Forget what was done to the window while a question on the terminal was open."""
+        if not self._gone:
+            self.canvas.flush_events()
+            self._waiting.clear()
+
     def wait(self) -> tuple[str, Event]:
         """Wait for a person; return what is to be done, or ``mouse``, and the event."""
         while True:
-            while not self._waiting:
-                self.canvas.start_event_loop(0)
-                self.canvas.flush_events()  # takes all that has piled up
+            with _signals_kept() as signals:
+                while not self._waiting and not signals:
+                    self.canvas.start_event_loop(_NAP_S)
+                    self.canvas.flush_events()  # takes all that has piled up
+            if signals:
+                raise KeyboardInterrupt
             event = self._waiting.popleft()
             if isinstance(event, CloseEvent):
                 return self._closed(), event
@@ -150,6 +159,24 @@ class Window:
             "the window was closed: continue (c) or stop, nothing written (x)?", ("c", "x"), "c"
         )
         return {"c": "continue", "x": "stop"}[answer]
+
+
+@contextmanager
+def _signals_kept() -> Iterator[list[int]]:
+    """Note an interrupt instead of raising it inside a toolkit, which would swallow it."""
+    kept: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield kept
+        return
+    before = {
+        number: signal.signal(number, lambda number, _: kept.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield kept
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

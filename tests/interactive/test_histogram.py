@@ -1,11 +1,11 @@
 """The boundary refined by keys and with the mouse; and what it gives again without a person."""
 
-import crdetect
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import NOISE, check, click, mouse, panel_of, press, repeated, same_masks
 
+import crdetect
 from crdetect.errors import InputError, Stopped
 from crdetect.interactive.histogram import Refinement, refine
 from crdetect.pipeline import examine

@@ -179,8 +179,9 @@ def test_end_of_file_stops():
 
 
 def test_a_pipe_is_no_terminal():
+    code = "from crdetect.interactive import terminal; print(terminal.is_here())"
     done = subprocess.run(
-        [sys.executable, "-c", "from crdetect.interactive import terminal; print(terminal.is_here())"],
+        [sys.executable, "-c", code],
         capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.stdout == "False\n"

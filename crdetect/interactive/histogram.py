@@ -175,6 +175,7 @@ class _Editor:
         self._try(change)
         self._redraw()
         self.window.forget()
+        terminal.say(self._count_text())
 
     def _try(self, change: Callable[[], Refinement]) -> None:
         """Change the state, unless that cannot be."""
@@ -301,10 +302,11 @@ class _Editor:
     def _moving(self) -> Sequence:
         return [*self._live, *self._knots, *self._points, self._count]
 
+    def _count_text(self) -> str:
+        return f"flagged in median2d, before dilation: {self.state.flagged()} pixels"
+
     def _tell_count(self) -> None:
-        self._count.set_text(
-            f"{self._title}\nflagged in median2d, before dilation: {self.state.flagged()} pixels"
-        )
+        self._count.set_text(f"{self._title}\n{self._count_text()}")
 
 
 def draw_fixed(ax: Axes, points: FixedPoints) -> None:

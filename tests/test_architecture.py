@@ -39,7 +39,6 @@ WAITING = {
     "waitforbuttonpress",
     "ginput",
     "pause",
-    "select",
 }
 ASKS_A_PERSON = "crdetect.interactive"
 

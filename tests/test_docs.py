@@ -114,8 +114,8 @@ def test_commands_of_the_tutorial_are_accepted(html, tmp_path, monkeypatch, caps
     """Each command is read as it stands on the page, and its params file is checked with it."""
     monkeypatch.chdir(tmp_path)
     text = Page(html / "tutorial.html").text.replace("\\\n", " ")
-    commands = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("crdetect")]
-    assert len(commands) == 9
+    commands = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("crdetect ")]
+    assert len(commands) == 10
     for command in commands:
         if command[0] == "run":
             command = ["check", command[1], *command[4:]]  # noqa: PLW2901 (without the folder)

@@ -67,8 +67,11 @@ def detect_with_person(
     Stopped
         If the person stops the run.
     """
-    if parameters.general.asks_a_person and (why := nobody(parameters)):
+    asked = parameters.general.asks_a_person
+    if asked and (why := nobody(parameters)):
         _logger.warning(why)
+        asked = False
+    if not asked:
         return pipeline.detect(stack, noise, parameters, workers, progress, boundary)
     examined = pipeline.examine(stack, noise, parameters, workers, progress)
     diagram = examined.make_diagram(parameters.mm, boundary) if examined.uses_mm else None

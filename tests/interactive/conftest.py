@@ -2,7 +2,12 @@
 
 import inspect
 import os
+import pty
 import shutil
+import subprocess
+import threading
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from crdetect.pipeline import examine
 from crdetect.simulate import simulate_exposures
 
 _TELLS_BUTTONS = "buttons" in inspect.signature(MouseEvent).parameters  # matplotlib ≥ 3.10
+WAIT_S = 90
 NOISE = crdetect.Noise(gain=1.0, rnoise_adu=3.4)
 
 
@@ -150,3 +156,68 @@ def needs(*programs):
         pytest.fail(f"{missing} not installed, and in CI nothing is skipped")
     if missing:
         pytest.skip(f"apt-get install xvfb xdotool gives {missing}")
+
+
+# ---------------------------------------------------------------------------------------------
+# Other processes
+
+
+def environment(**changes):
+    """Environment without a display and without a backend chosen."""
+    unset = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+    return {name: value for name, value in os.environ.items() if name not in unset} | changes
+
+
+@pytest.fixture
+def start(request):
+    """Start a process on a pseudo-terminal; it does not outlive the test."""
+
+    def start(command, folder, **env):
+        console = Console(command, folder, **env)
+        request.addfinalizer(console.close)
+        return console
+
+    return start
+
+
+class Console:
+    """A process on a pseudo-terminal, of which a thread reads whatever it says."""
+
+    def __init__(self, command, folder, **env):
+        self.master, slave = pty.openpty()
+        self.text, self.read_to = "", 0
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment(**env), stdin=slave, stdout=slave, stderr=slave
+        )
+        os.close(slave)
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+
+    def read(self):
+        with suppress(OSError):  # the process has closed its end
+            while data := os.read(self.master, 65536):
+                self.text += data.decode(errors="replace")
+
+    def sees(self, text):
+        """Wait until it says this, after what was seen before."""
+        end = time.monotonic() + WAIT_S
+        while (place := self.text.find(text, self.read_to)) < 0:
+            assert time.monotonic() < end, f"no '{text}' in: {self.text[self.read_to :][-500:]}"
+            time.sleep(0.05)
+        self.read_to = place + len(text)
+
+    def types(self, *lines):
+        for line in lines:
+            os.write(self.master, f"{line}\n".encode())
+
+    def end(self):
+        """Return the exit code."""
+        code = self.process.wait(WAIT_S)
+        self.reader.join()
+        return code
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        os.close(self.master)

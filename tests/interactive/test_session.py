@@ -1,20 +1,17 @@
 """Whole runs with a person: by the command and by numina, on Agg and in real windows."""
 
 import os
-import pty
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
-from conftest import click, needs, press
+from conftest import WAIT_S, click, environment, needs, press
 
 from crdetect.cli import main
 from crdetect.interactive import session
@@ -26,7 +23,6 @@ DIFFERENT = [
     *["--flux", "0.9", "1.0", "1.1"],
     *["--offset", "-0.3", "0.2", "--offset", "0", "0", "--offset", "0.3", "-0.1"],
 ]
-_WAIT_S = 90
 
 
 @pytest.fixture(scope="module")
@@ -153,79 +149,18 @@ def test_stored_boundary_and_verified_features_repeat(hands, work):
     assert images_of(output / "crmasks.fits") == images_of(again / "crmasks.fits")
 
 
-def environment(**changes):
-    """Environment without a display and without a backend chosen."""
-    unset = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
-    return {name: value for name, value in os.environ.items() if name not in unset} | changes
-
-
 def test_without_a_terminal_the_run_goes_on_alone(work):
     assert run(work, "alone") == 0
     done = subprocess.run(
         [*CRDETECT, "run", "params.yaml", "--output-dir", "out", "--set", "interactive=true",
          "--set", "verify_cr=true"],
-        cwd=work, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_WAIT_S,
+        cwd=work, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=WAIT_S,
         env=environment(), check=False,
     )  # fmt: skip
     assert done.returncode == 0
     told = " ".join(done.stderr.split())
     assert "interactive and verify_cr: there is no terminal; the run goes on as without" in told
     assert images_of(work / "out/crmasks.fits") == images_of(work / "alone/crmasks.fits")
-
-
-@pytest.fixture
-def start(request):
-    """Start a process on a pseudo-terminal; it does not outlive the test."""
-
-    def start(command, folder, **env):
-        console = Console(command, folder, **env)
-        request.addfinalizer(console.close)
-        return console
-
-    return start
-
-
-class Console:
-    """A process on a pseudo-terminal, of which a thread reads whatever it says."""
-
-    def __init__(self, command, folder, **env):
-        self.master, slave = pty.openpty()
-        self.text, self.read_to = "", 0
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=environment(**env), stdin=slave, stdout=slave, stderr=slave
-        )
-        os.close(slave)
-        self.reader = threading.Thread(target=self.read)
-        self.reader.start()
-
-    def read(self):
-        with suppress(OSError):  # the process has closed its end
-            while data := os.read(self.master, 65536):
-                self.text += data.decode(errors="replace")
-
-    def sees(self, text):
-        """Wait until it says this, after what was seen before."""
-        end = time.monotonic() + _WAIT_S
-        while (place := self.text.find(text, self.read_to)) < 0:
-            assert time.monotonic() < end, f"no '{text}' in: {self.text[self.read_to :][-500:]}"
-            time.sleep(0.05)
-        self.read_to = place + len(text)
-
-    def types(self, *lines):
-        for line in lines:
-            os.write(self.master, f"{line}\n".encode())
-
-    def end(self):
-        """Return the exit code."""
-        code = self.process.wait(_WAIT_S)
-        self.reader.join()
-        return code
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        os.close(self.master)
 
 
 def test_without_a_display_the_run_goes_on_alone(work, start):
@@ -278,7 +213,7 @@ class Desk:
         return done.stdout.split()
 
     def window(self, title):
-        end = time.monotonic() + _WAIT_S
+        end = time.monotonic() + WAIT_S
         while not (found := self.do("search", "--onlyvisible", "--name", title)):
             assert time.monotonic() < end, f"no window {title}"
             time.sleep(0.1)

@@ -2,11 +2,8 @@
 
 import json
 import os
-import pty
-import select
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -26,52 +23,45 @@ try:
 except Stopped as error:
     print("STOPPED", error)
 """
-_WAIT_S = 60
 
 
 class Typist:
     """A person at a terminal."""
 
-    def __init__(self, function, **values):
-        self.master, slave = pty.openpty()
-        mm = MM(**values).model_dump_json()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ASK, function, mm], stdin=slave, stdout=slave, stderr=slave
-        )
-        os.close(slave)
-        self.text = ""
+    def __init__(self, console):
+        self.console = console
 
     def sees(self, *texts):
-        """Wait until all these are on the screen, one after the other."""
+        """See all these, one after the other."""
         for text in texts:
-            end = time.monotonic() + _WAIT_S
-            while text not in self.text:
-                assert time.monotonic() < end, f"no '{text}' in: {self.text}"
-                self._read()
-            self.text = self.text.partition(text)[2]
-
-    def _read(self):
-        if select.select([self.master], [], [], 0.1)[0]:
-            try:
-                self.text += os.read(self.master, 65536).decode()
-            except OSError:
-                pytest.fail(f"the terminal is closed after: {self.text}")
+            self.console.sees(text)
 
     def types(self, *lines):
-        for line in lines:
-            os.write(self.master, f"{line}\n".encode())
+        self.console.types(*lines)
+
+    @property
+    def unread(self):
+        return self.console.text[self.console.read_to :]
 
     def result(self):
         self.sees("ANSWERED ")
-        while "\n" not in self.text:
-            self._read()
-        assert self.process.wait(_WAIT_S) == 0
-        os.close(self.master)
-        return MM(**json.loads(self.text.partition("\n")[0]))
+        assert self.console.end() == 0
+        return MM(**json.loads(self.unread.partition("\n")[0]))
 
 
-def test_boundary_is_asked_for_with_its_values_as_defaults():
-    typist = Typist("ask_boundary")
+@pytest.fixture
+def ask(start, tmp_path):
+    """Let a process ask a person."""
+
+    def ask(function, **values):
+        mm = MM(**values).model_dump_json()
+        return Typist(start([sys.executable, "-c", ASK, function, mm], tmp_path))
+
+    return ask
+
+
+def test_boundary_is_asked_for_with_its_values_as_defaults(ask):
+    typist = ask("ask_boundary")
     for name, value in {
         "mm_hist2d_min_neighbors": 0,
         "mm_boundary_fit": "spline",
@@ -86,8 +76,8 @@ def test_boundary_is_asked_for_with_its_values_as_defaults():
     assert typist.result() == MM()
 
 
-def test_what_the_schema_refuses_is_asked_again_with_its_words():
-    typist = Typist("ask_boundary")
+def test_what_the_schema_refuses_is_asked_again_with_its_words(ask):
+    typist = ask("ask_boundary")
     for wrong in ("9", "many", "[1", "none"):
         typist.sees("mm_hist2d_min_neighbors (", "[0]: ")
         typist.types(wrong)
@@ -103,8 +93,8 @@ def test_what_the_schema_refuses_is_asked_again_with_its_words():
     assert (mm.mm_niter_boundary_extension, mm.mm_weight_boundary_extension) == (2, 1.5)
 
 
-def test_fixed_points_are_added_edited_deleted_and_cleared():
-    typist = Typist("ask_boundary", mm_fixed_points_in_boundary=((5, 6),))
+def test_fixed_points_are_added_edited_deleted_and_cleared(ask):
+    typist = ask("ask_boundary", mm_fixed_points_in_boundary=((5, 6),))
     typist.types("", "", "", "", "")
     typist.sees("1: [5.0, 6.0]", "fixed points: 1")
     typist.types("a 10 20")
@@ -125,8 +115,8 @@ def test_fixed_points_are_added_edited_deleted_and_cleared():
     assert typist.result().mm_fixed_points_in_boundary == ((3.0, 4.0),)
 
 
-def test_piecewise_without_points_is_asked_again_as_a_whole():
-    typist = Typist("ask_boundary")
+def test_piecewise_without_points_is_asked_again_as_a_whole(ask):
+    typist = ask("ask_boundary")
     typist.types("", "piecewise")
     typist.sees("fixed points: 0")
     typist.types("")
@@ -140,8 +130,8 @@ def test_piecewise_without_points_is_asked_again_as_a_whole():
     assert len(mm.mm_fixed_points_in_boundary) == 2
 
 
-def test_simulation_is_asked_for():
-    typist = Typist("ask_simulation")
+def test_simulation_is_asked_for(ask):
+    typist = ask("ask_simulation")
     typist.sees("mm_photon_distribution", "[poisson]")
     typist.types("nbinom")
     typist.sees("mm_nbinom_shape", "[1000.0]")
@@ -161,21 +151,20 @@ def test_simulation_is_asked_for():
     assert (mm.mm_ydiag_max, mm.mm_nsimulations, mm.mm_seed) == (250, 4, None)
 
 
-def test_shape_is_not_asked_for_where_photons_have_none():
-    typist = Typist("ask_simulation", mm_simulation="analytic")
+def test_shape_is_not_asked_for_where_photons_have_none(ask):
+    typist = ask("ask_simulation", mm_simulation="analytic")
     typist.types("", "", "")
     typist.sees("mm_photon_distribution (", "mm_ydiag_max (", "mm_nsimulations (")
-    assert "mm_nbinom_shape (" not in typist.text
+    assert "mm_nbinom_shape (" not in typist.unread
     assert typist.result() == MM(mm_simulation="analytic")
 
 
-def test_end_of_file_stops():
-    typist = Typist("ask_boundary")
+def test_end_of_file_stops(ask):
+    typist = ask("ask_boundary")
     typist.sees("mm_hist2d_min_neighbors", ": ")
-    os.write(typist.master, b"\x04")
+    os.write(typist.console.master, b"\x04")
     typist.sees("STOPPED")
-    typist.process.wait(_WAIT_S)
-    os.close(typist.master)
+    assert typist.console.end() == 0
 
 
 def test_a_pipe_is_no_terminal():

@@ -73,6 +73,7 @@ class _Viewer:
         for name, image in self.shown.items():
             self._set_image(name, image)
         window.show()
+        window.settle()
 
     def act(self, action: str, event: KeyEvent) -> None:
         """Do one thing that the person asks for."""

@@ -191,6 +191,7 @@ class _View:
         )
         self.window.figure.supxlabel(hint(VERIFY, _HINTS), fontsize="small")
         self.window.show()
+        self.window.settle()
 
     def _around(self, verdicts: Verdicts) -> tuple[slice, slice]:
         inside = verdicts.features.label == verdicts.number

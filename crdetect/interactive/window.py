@@ -114,6 +114,10 @@ class Window:
         self.canvas.draw()
         self.canvas.manager.show()
 
+    def settle(self) -> None:
+        """Keep the layout as it is from now on: finding it anew takes most of a drawing's time."""
+        self.figure.set_layout_engine("none")
+
     def forget(self) -> None:
         """Forget what was done to the window while a question on the terminal was open."""
         if not self._gone:

@@ -105,7 +105,6 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
         write_combined,
         write_tables,
     )
-    from crdetect.runfile import params_text
 
     boundary = read_boundary_file(options.boundary) if options.boundary else None
     progress("reading exposures")
@@ -128,18 +127,23 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
     write_combined(combined, exposures.headers[0], history, folder)
     features = detection.features
     write_tables(features, folder)
-    again = f" --boundary {options.boundary.absolute()}" if options.boundary else ""
-    text = params_text(runfile.inputs, runfile.folder, detection.repeating())
-    (folder / "params_used.yaml").write_text(
-        f"# crdetect run params_used.yaml{again} gives the same masks again.\n{text}",
-        encoding="utf-8",
-    )
+    used = _params_used(runfile, detection, options.boundary)
+    (folder / "params_used.yaml").write_text(used, encoding="utf-8")
     if not options.no_plots:
         progress("drawing figures")
         from crdetect.plots import save_figures
 
         save_figures(detection, folder)
     return [*_summary(hdul, features.counts()), *_found_out(detection)]
+
+
+def _params_used(runfile, detection, boundary: Path | None) -> str:
+    """Write a params file that gives the same masks again, without a person."""
+    from crdetect.runfile import params_text
+
+    again = f" --boundary {boundary.absolute()}" if boundary else ""
+    text = params_text(runfile.inputs, runfile.folder, detection.repeating())
+    return f"# crdetect run params_used.yaml{again} gives the same masks again.\n{text}"
 
 
 def _apply(runfile, crmasks: Path, folder: Path, progress) -> list:

@@ -50,8 +50,18 @@ def detect_with_person(
 
     Parameters
     ----------
-    stack, noise, parameters, workers, progress, boundary
-        As for `crdetect.detect`.
+    stack : Stack
+        The exposures: ADU, bias removed.
+    noise : Noise
+        Gain (e/ADU) and read noise (ADU).
+    parameters : Parameters
+        Method and thresholds, and what a person is asked.
+    workers : int, optional
+        Threads; the number of processors by default.
+    progress : callable, optional
+        Called with the name of each step as it begins.
+    boundary : Boundary, optional
+        Boundary of an earlier run, taken instead of a new one.
     aside : callable
         Gives a context in which the screen belongs to the person.
 

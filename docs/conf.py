@@ -8,7 +8,7 @@ import crdetect
 sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import make_figures
-from tables import NotThereYet, ParameterTable
+from tables import KeyTable, NotThereYet, ParameterTable
 
 project = "crdetect"
 version = release = crdetect.__version__
@@ -43,4 +43,5 @@ def setup(app):
     """Add the directives of the tables; draw the figures before pages are read."""
     app.add_directive("parameter-table", ParameterTable)
     app.add_directive("not-there-yet", NotThereYet)
+    app.add_directive("key-table", KeyTable)
     app.connect("builder-inited", lambda app: make_figures(Path(app.srcdir, "_generated")))

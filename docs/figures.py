@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import crdetect
 from crdetect.masks import dilate, label_features
 from crdetect.mm.boundary import computed_points, simulated_points
-from crdetect.plots import save_figures
+from crdetect.plots import crosscorrelation, flux_factor, histogram2d, save_figures
 from crdetect.plots.plane import draw_density, name_axes, sample
 from crdetect.plots.style import GREEN, ORANGE, PURPLE, VERMILLION, count_norm, grey_density_map
 from crdetect.simulate import Simulation, simulate_exposures
@@ -22,6 +22,7 @@ _NOISE = crdetect.Noise(gain=1.0, rnoise_adu=3.4)
 _COLORS = (VERMILLION, GREEN, ORANGE, PURPLE)
 _REGION = [1, 400, 1, 300]
 _ANALYTIC = {"mm_simulation": "analytic"}
+_TUTORIAL_DPI = 90
 _FIXED = [[0, 60], [300, 140], [700, 190]]
 
 
@@ -37,6 +38,7 @@ def make_figures(folder: Path) -> None:
     _make_boundary(folder)
     _make_coincidences(folder)
     _make_conditions(folder)
+    _make_tutorial(folder)
 
 
 def _exposures(**differences) -> Simulation:
@@ -285,3 +287,33 @@ def _save_own(detection: crdetect.Detection, folder: Path, names: tuple[str, ...
     for path in save_figures(detection, rest):
         if path.name in names:
             path.replace(folder / path.name)
+
+
+# ---------------------------------------------------------------------------------------------
+# The tutorial
+
+_SPLINE = [[300, 100], [800, 125], [1500, 140]]
+_PIECEWISE = [[0, 45], [150, 80], [600, 110], [1500, 130]]
+_MOVED = ((-0.4, 0.3), (0.0, 0.0), (0.4, -0.2))
+
+
+def _make_tutorial(folder: Path) -> None:
+    """The diagrams of six situations."""
+    simple, moved = simulate_exposures(), simulate_exposures(offsets_px=_MOVED)
+    fixed = {"mm_fixed_points_in_boundary": _PIECEWISE, "mm_boundary_fit": "piecewise"}
+    flux = _run(simulate_exposures(flux=(0.8, 1.0, 1.2)), flux_factor="auto")
+    offsets = _run(moved, mm_crosscorr_region=[1, 500, 1, 400])
+    runs = {
+        "simple": _run(simple),
+        "spline": _run(simple, mm_fixed_points_in_boundary=_SPLINE),
+        "piecewise": _run(simple, **fixed),
+        "median": _run(moved),
+        "single": _run(moved, mm_synthetic="single"),
+        "flux": flux,
+        "offsets": offsets,
+    }
+    for name, run in runs.items():
+        histogram2d(run).savefig(folder / f"tutorial_{name}.png", dpi=_TUTORIAL_DPI)
+    flux_factor(flux.flux, 1).savefig(folder / "tutorial_flux_factor.png", dpi=_TUTORIAL_DPI)
+    figure = crosscorrelation(offsets.diagram.offsets, 3)
+    figure.savefig(folder / "tutorial_crosscorr.png", dpi=_TUTORIAL_DPI)

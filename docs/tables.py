@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from crdetect.interactive.keys import WINDOWS
 from crdetect.parameters import BLOCKS, Block, Inputs, Parameters, describe_block, yaml_value
 
 MODELS: dict[str, type[Block]] = {"input": Inputs} | BLOCKS
@@ -38,6 +39,23 @@ class ParameterTable(SphinxDirective):
             for item in describe_block(model)
         ]
         return [table(("parameter", "default", "unit", "accepted", "meaning"), rows)]
+
+
+class KeyTable(SphinxDirective):
+    """Table of the keys of a window: ``.. key-table:: WINDOW``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        rows = [
+            (
+                nodes.emphasis(text=key.gesture) if key.gesture else nodes.literal(text=key.label),
+                nodes.Text(key.text),
+            )
+            for key in WINDOWS[self.arguments[0]]
+        ]
+        return [table(("key", "what it does"), rows)]
 
 
 class NotThereYet(SphinxDirective):

@@ -17,7 +17,7 @@ FILES = sorted(
     for path in PACKAGE.rglob("*")
     if path.is_file() and path.suffix in (".py", ".yaml", ".json")
 )
-OUTSIDE = ("cli.py", "recipe.py", "megara.py", "loader.py", "interactive.py", "plots/", "configs/")
+OUTSIDE = ("cli.py", "recipe.py", "megara.py", "loader.py", "interactive/", "plots/", "configs/")
 ARRAY_PART = [name for name in MODULES if not name.startswith(OUTSIDE)]
 HOUSE = {
     "": "__init__ parameters exposures noise tails stack masks combine pipeline products tables "
@@ -26,8 +26,21 @@ HOUSE = {
     "mm/": "__init__ scene diagram simulation groups analytic boundary criterion method shape flux "
     "offsets",
     "plots/": "__init__",
+    "interactive/": "__init__ keys terminal window histogram diagnostic verify session",
 }
-WITHOUT_TESTS_OF_THEIR_OWN = ("__init__.py", "errors.py", "mm/__init__.py", "configs/", "plots/")
+WITHOUT_TESTS_OF_THEIR_OWN = (
+    *("__init__.py", "errors.py", "mm/__init__.py", "interactive/__init__.py"),
+    *("configs/", "plots/"),
+)
+WAITING = {
+    "input",
+    "getpass",
+    "start_event_loop",
+    "waitforbuttonpress",
+    "ginput",
+    "pause",
+}
+ASKS_A_PERSON = "crdetect.interactive"
 
 RUN = """
 import sys
@@ -92,6 +105,33 @@ def test_array_part_knows_neither_framework_nor_screen(module):
 @pytest.mark.parametrize("module", ARRAY_PART)
 def test_array_part_prints_and_asks_nothing(module):
     assert not {"print", "input", "breakpoint"} & set(called_in(module))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "interactive/" not in name])
+def test_nothing_else_waits_for_a_person(module):
+    """Nobody else asks, opens windows or reads the terminal; and only the doors know who does."""
+    names = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call)
+    }
+    attributes = {
+        node.attr for node in ast.walk(tree_of(module)) if isinstance(node, ast.Attribute)
+    }
+    assert not WAITING & names
+    assert "stdin" not in attributes
+    imported = set(imported_by(module))
+    assert not {name for name in imported if "pyplot" in name}
+    if module not in ("cli.py", "recipe.py"):
+        assert not {name for name in imported if name.startswith(ASKS_A_PERSON)}
+
+
+def test_running_without_a_person_opens_no_toolkit():
+    code = "import crdetect.cli, crdetect.recipe, crdetect.interactive, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "crdetect.interactive.session" in loaded
+    assert not {"matplotlib.pyplot", "tkinter", "PySide6"} & set(loaded)
 
 
 @pytest.mark.parametrize("module", MODULES)

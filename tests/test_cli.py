@@ -23,6 +23,7 @@ PRODUCTS = {
     "crmasks.fits",
     *(f"combined_{name}.fits" for name in COMBINATIONS),
     *(f"mediancr_identified_{name}.csv" for name in CLASSES),
+    "params_used.yaml",
     "diagnostic_histogram2d.png",
     "diagnostic_mediancr.png",
 }
@@ -228,7 +229,7 @@ def out_of_range(work):
 
 
 def not_there_yet(work):
-    edit(work / "params.yaml", verify_cr=True)
+    edit(work / "params.yaml", maxplots=5)
 
 
 def no_extension(work):
@@ -288,7 +289,7 @@ BAD_INPUTS = {
     misspelt: ("mm_dilatation", "did you mean mm_dilation"),
     unknown_at_the_top: ("rnoize", "did you mean rnoise"),
     out_of_range: ("mm_dilation", "an integer from 0 to 1000", "-1"),
-    not_there_yet: ("verify_cr", "false"),
+    not_there_yet: ("maxplots", "accepted: 0"),
     no_extension: ("exposure_1.fits", "no extension 4", "0 PRIMARY"),
     no_named_extension: ("exposure_1.fits", "no extension SCI"),
     empty: ("params.yaml", "empty"),

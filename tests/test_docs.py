@@ -1,6 +1,7 @@
 """The documentation builds without a warning, and says what the schema and the code say."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import crdetect
 from crdetect import cli
+from crdetect.interactive.keys import WINDOWS
 from crdetect.parameters import BLOCKS, MM, Inputs, Parameters, describe_block, yaml_value
 from crdetect.products import CSV_COLUMNS, PATTERNS
 
@@ -85,7 +87,6 @@ def test_parameters_page_knows_no_other(html):
 @pytest.mark.parametrize(
     ("name", "value", "asked"),
     [
-        ("interactive", True, "interactive: true"),
         ("flux_factor", "auto", "flux_factor"),
         ("flux_factor_regions", [[1, 2, 1, 2]], "flux_factor_regions"),
         ("maxplots", -1, "maxplots other than 0"),
@@ -102,6 +103,25 @@ def test_what_is_not_there_yet_is_listed_as_long_as_it_is_refused(html, page, na
         assert faults == [f"{asked} is not available in this version; accepted: {rows[asked][0]}"]
 
 
+def test_every_key_is_told(html):
+    page = Page(html / "interaction.html")
+    rows = [[cell.strip() for cell in row] for row in page.rows if len(row) == 2]
+    told = [row for row in rows if row[0] != "key"]
+    assert told == [[key.label, key.text] for keys in WINDOWS.values() for key in keys]
+
+
+def test_commands_of_the_tutorial_are_accepted(html, tmp_path, monkeypatch, capsys):
+    """Each command is read as it stands on the page, and its params file is checked with it."""
+    monkeypatch.chdir(tmp_path)
+    text = Page(html / "tutorial.html").text.replace("\\\n", " ")
+    commands = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("crdetect ")]
+    assert len(commands) == 10
+    for command in commands:
+        if command[0] == "run":
+            command = ["check", command[1], *command[4:]]  # noqa: PLW2901 (without the folder)
+        assert cli.main(command) == 0, capsys.readouterr().err
+
+
 def test_every_product_is_named(html):
     text = Page(html / "products.html").text
     for pattern in PATTERNS:
@@ -116,7 +136,7 @@ def test_public_names_are_in_the_reference(html, name):
 
 def test_exit_codes_are_those_of_the_command(html):
     rows = Page(html / "products.html").table_rows(2)
-    for code in (cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.INTERRUPTED):
+    for code in (cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.STOPPED, cli.INTERRUPTED):
         assert str(code) in rows
 
 
@@ -131,7 +151,9 @@ def test_tests_that_are_named_exist(html):
 FIGURES = [
     "example", "diagnostic_histogram2d", "diagnostic_mediancr", "flux_factor1",
     "image_number_at_median_position", "xyoffset_crosscorr_3", "mm_simulation", "mm_photons",
-    "mm_flux", "mm_offsets", "mm_false_pixels", "mm_boundary", "mm_conditions",
+    "mm_flux", "mm_offsets", "mm_false_pixels", "mm_boundary", "mm_conditions", "tutorial_simple",
+    "tutorial_spline", "tutorial_piecewise", "tutorial_median", "tutorial_single", "tutorial_flux",
+    "tutorial_flux_factor", "tutorial_offsets", "tutorial_crosscorr",
 ]  # fmt: skip
 
 

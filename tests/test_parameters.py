@@ -7,8 +7,10 @@ from pydantic import ValidationError
 from crdetect import InputError, Parameters
 from crdetect.parameters import (
     BLOCKS,
+    MM,
     Inputs,
     describe_block,
+    fault_of,
     template,
     validate_block,
     yaml_value,
@@ -21,6 +23,7 @@ OPTIONAL = {
     "regions_to_be_skipped",
     "pixels_to_be_flagged_as_cr",
     "pixels_to_be_ignored_as_cr",
+    "pixels_to_be_ignored_in_mediancr",
     "pixels_to_be_replaced_by_local_median",
     "mm_false_pixels",
     "mm_xy_offsets",
@@ -301,9 +304,9 @@ def test_all_faults_in_one_report():
 
 
 def test_faults_of_values_and_of_what_is_not_there_yet_come_together():
-    _, faults = Parameters.parse({"interactive": True, "la_niter": 0, "verify_cr": True})
+    _, faults = Parameters.parse({"maxplots": 5, "la_niter": 0})
     text = "; ".join(faults)
-    assert all(name in text for name in ("interactive", "la_niter", "verify_cr"))
+    assert all(name in text for name in ("maxplots", "la_niter"))
 
 
 @pytest.mark.parametrize("alias", ["pixels_to_be-flagged_as_cr"])
@@ -330,6 +333,34 @@ def test_aliases(alias):
 def test_two_thresholds(given, adu, rnoise):
     mm = Parameters.from_mapping(given).mm
     assert (mm.mm_threshold, mm.mm_threshold_rnoise) == (adu, rnoise)
+
+
+@pytest.mark.parametrize("name", ["pixels_to_be_ignored_as_cr", "pixels_to_be_ignored_in_mediancr"])
+def test_pixel_is_flagged_or_ignored(name):
+    _, faults = Parameters.parse({"pixels_to_be_flagged_as_cr": [[3, 4], [5, 6]], name: [5, 6]})
+    assert faults == [
+        f"pixels [[5, 6]] are in pixels_to_be_flagged_as_cr and in {name}: keep them in one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("mm_knots_splfit", 7, None),
+        ("mm_knots_splfit", 1, "mm_knots_splfit must be an integer from 2 to 100, not 1"),
+        ("mm_boundary_fit", "piecewise", None),  # the points it needs are another matter
+        ("mm_fixed_points_in_boundary", [[1, 2], [1, 3]], None),
+        ("mm_seed", None, None),
+    ],
+)
+def test_fault_of_one_parameter_whatever_the_others_are(name, value, fault):
+    assert fault_of(MM, name, value) == fault
+
+
+@pytest.mark.parametrize("name", ["interactive", "verify_cr"])
+def test_a_person_is_asked_where_it_is_asked_for(name):
+    assert not Parameters().general.asks_a_person
+    assert Parameters.from_mapping({name: True}).general.asks_a_person
 
 
 @pytest.mark.parametrize(
@@ -388,8 +419,6 @@ def test_parameters_that_contradict_each_other(given, needles):
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("interactive", True),
-        ("verify_cr", True),
         ("maxplots", 5),
         ("maxplots", -1),
     ],

@@ -231,6 +231,12 @@ def test_selected_pixels_and_regions(exposures):
     ignored = detect(exposures, pixels_to_be_ignored_as_cr=[[x, y]], dilation=1, **PIECEWISE)
     for mask in (ignored.masks.mediancr, ignored.masks.meancrt, *ignored.masks.crmasks):
         assert not mask[y - 1, x - 1]
+    once = detect(exposures, pixels_to_be_ignored_in_mediancr=[[x, y]], dilation=1, **PIECEWISE)
+    plain = detect(exposures, dilation=1, **PIECEWISE)
+    assert plain.masks.mediancr[y - 1, x - 1]
+    assert not once.masks.mediancr[y - 1, x - 1]
+    assert once.masks.meancrt[y - 1, x - 1]
+    np.testing.assert_array_equal(once.masks.crmasks, plain.masks.crmasks)
 
 
 def test_global_dilation_grows_all_masks_but_meancr(exposures):

@@ -1,8 +1,9 @@
 import pytest
+import yaml
 
 from crdetect import InputError, Parameters
-from crdetect.parameters import template
-from crdetect.runfile import read_params
+from crdetect.parameters import BLOCKS, Inputs, template
+from crdetect.runfile import params_text, read_params, requirements_text
 
 GOOD = """\
 images: [a.fits, b.fits, c.fits]
@@ -144,3 +145,39 @@ def test_file_that_is_not_there(tmp_path):
 
 def test_folder_in_place_of_a_file(tmp_path):
     assert str(tmp_path) in complaint(tmp_path)
+
+
+REQUIREMENTS = {
+    "crmethod": "mm_lacosmic",
+    "la_sigclip": [4.5, 1e-7],
+    "mm_seed": 2**127 + 1,
+    "flux_factor": [0.1 + 0.2, 1.0, 1 / 3],
+    "pixels_to_be_ignored_as_cr": [[3, 4], [5, 6]],
+    "mm_fixed_points_in_boundary": [[0.1, 2.0], [3.0, 1e20, 5.0]],
+}
+
+
+def test_params_that_are_written_are_read_as_they_were(tmp_path):
+    parameters = Parameters.from_mapping(REQUIREMENTS)
+    (tmp_path / "data").mkdir()
+    names = ["data/a: #1.fits", "data/b.fits", "data/c.fits", "gain.fits"]
+    for name in names:
+        (tmp_path / name).touch()
+    inputs = Inputs(images=names[:3], gain="gain.fits", rnoise=3.1, extnum="SCI", bias=1e-3)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "used.yaml").write_text(params_text(inputs, tmp_path, parameters), "utf-8")
+    read = read_params(elsewhere / "used.yaml")
+    assert read.parameters == parameters
+    assert read.inputs.images == tuple(str(tmp_path / name) for name in names[:3])
+    assert read.inputs.gain == str(tmp_path / "gain.fits")
+    assert (read.inputs.extnum, read.inputs.rnoise, read.inputs.bias) == ("SCI", 3.1, 1e-3)
+
+
+def test_requirements_are_those_of_the_blocks_that_take_part():
+    written = yaml.safe_load(requirements_text(Parameters.from_mapping(REQUIREMENTS)))
+    assert Parameters.from_mapping(written["requirements"]).to_mapping() == (
+        Parameters.from_mapping(REQUIREMENTS).to_mapping()
+    )
+    blocks = {name.partition("_")[0] for name in written["requirements"]} & set(BLOCKS)
+    assert blocks == {"la", "mm"}

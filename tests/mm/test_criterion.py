@@ -104,3 +104,14 @@ def test_wide_images_are_judged_in_several_blocks():
     boundary = np.interp(ordered[0], *np.transpose(CORNERS))
     expected = (height > boundary) & (height > 9) & (ordered[2] > 15)
     np.testing.assert_array_equal(flagged, expected)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_candidates_are_flagged_where_they_are_above_the_boundary(stack, noise):
+    criterion, statistics = criterion_of(NOISES[noise]), stack.statistics()
+    candidates = criterion.candidates(statistics.median2d, statistics)
+    height = statistics.median2d - statistics.min2d
+    above = height > criterion.boundary(statistics.min2d)
+    flagged = criterion.flag(statistics.median2d, statistics)
+    np.testing.assert_array_equal(flagged, candidates & above)
+    assert flagged.sum() < candidates.sum() < candidates.size

@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from crdetect.mm.diagram import BINS, Diagram, Limits
+from crdetect.parameters import MM
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -75,3 +76,11 @@ def test_isolated_bins_are_emptied(counts, data):
         np.testing.assert_array_equal(kept.counts, np.where(neighbors >= least, counts, 0))
         assert (kept.limits, kept.nsets) == (diagram.limits, 10)
     np.testing.assert_array_equal(counts, before)
+
+
+@pytest.mark.parametrize("y", [90.0, 95.0, 95.3, 100.0, 200.0])
+def test_points_that_a_diagram_holds_do_not_make_it_higher(y):
+    limits = Limits.around(0.0, 10.0, 100.0, MM())
+    with_point = Limits.around(0.0, 10.0, 100.0, MM(mm_fixed_points_in_boundary=[[5.0, y]]))
+    assert limits.hold([(5.0, y)]) == (with_point == limits)
+    assert limits.hold([])

@@ -258,6 +258,29 @@ def test_number_above_is_told(false_pixels, caplog):
     assert pixels.number_above(made.criterion.boundary) == pytest.approx(made.expected_above)
 
 
+@pytest.mark.parametrize(
+    "values", [{}, ANALYTIC, ANALYTIC | {"mm_false_pixels": 3.0}], ids=lambda v: "-".join(v) or "mc"
+)
+def test_refitted_boundary_is_that_of_a_new_diagram(values):
+    """As long as the height of the diagram is the same."""
+    first = make_diagram(observe(field()), MM(**values), 1)
+    edited = values | {
+        "mm_knots_splfit": 4,
+        "mm_niter_boundary_extension": 2,
+        "mm_fixed_points_in_boundary": [[50.0, 0.5 * first.clean.limits.ymax]],
+    }
+    assert first.clean.limits.hold(edited["mm_fixed_points_in_boundary"])
+    made = make_diagram(observe(field()), MM(**edited), 1)
+    refitted = first.refitted(MM(**edited))
+    assert refitted.clean is first.clean
+    assert refitted.expected_above == made.expected_above
+    for one, other in zip(
+        refitted.criterion.boundary.rounds, made.criterion.boundary.rounds, strict=True
+    ):
+        np.testing.assert_array_equal(one.spline.t, other.spline.t)
+        np.testing.assert_array_equal(one.spline.c, other.spline.c)
+
+
 @pytest.mark.parametrize("simulation", ["montecarlo", "analytic"])
 def test_a_given_boundary_is_taken(simulation):
     mm = MM(mm_simulation=simulation)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from crdetect.pipeline import Detection
 from crdetect.plots.flux import flux_factor, number_at_median
 from crdetect.plots.histogram2d import histogram2d
-from crdetect.plots.mediancr import mediancr
+from crdetect.plots.diagnostic import crmask, meancr, mediancr
 from crdetect.plots.offsets import crosscorrelation
 
 __all__ = [

@@ -96,6 +96,7 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
         crmasks_hdul,
         read_boundary_file,
         write_combined,
+        write_problematic,
         write_tables,
     )
 
@@ -114,11 +115,11 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
     write_combined(combined, exposures.headers[0], history, folder)
     features = detection.features
     write_tables(features, folder)
+    write_problematic(detection.problematic, folder)
     if not options.no_plots:
-        progress("drawing figures")
-        from crdetect.plots import save_figures
+        from crdetect.plots import save_all
 
-        save_figures(detection, folder)
+        save_all(detection, combined, history, folder, progress)
     return [*_summary(hdul, features.counts()), *_found_out(detection)]
 
 
@@ -316,7 +317,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers", type=_positive, metavar="N", help="threads for detectors and simulation"
     )
-    command.add_argument("--no-plots", action="store_true", help="draw no figures")
+    command.add_argument(
+        "--no-plots", action="store_true", help="draw no figures, no feature pages, no report"
+    )
     command.add_argument(
         "--log-level",
         choices=["debug", "info", "warning", "error"],

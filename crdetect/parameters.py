@@ -276,7 +276,7 @@ class General(Block):
     semiwindow: AtLeastOne = _field(15, "half width of the image around a feature", "pixel")
     color_scale: Literal["zscale", "minmax"] = _field("zscale", "grey levels of the figures")
     maxplots: Annotated[int, BeforeValidator(_number), Field(ge=-1), Accepts("an integer ≥ -1")] = (
-        _field(0, "features drawn in the PDF files (-1: all, 0: no PDF files)")
+        _field(0, "features drawn in each PDF file, the first ones (-1: all, 0: no PDF files)")
     )
 
     @property
@@ -607,7 +607,6 @@ def _not_there_yet(parameters: Parameters) -> Iterable[tuple[bool, str]]:
     later = "is not available in this version; accepted:"
     yield general.interactive, f"interactive: true {later} false"
     yield general.verify_cr, f"verify_cr: true {later} false"
-    yield general.maxplots != 0, f"maxplots other than 0 {later} 0"
 
 
 # ---------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ _DPI = 100  # of the images: their pixels are large
 _FADED = 0.3  # opacity of the pixels of other features
 _MOST_LABELS = 15
 _LEAST_LABELLED = 0.1  # of the height of the highest pixel
-_MOST_ROWS = 48
+_MOST_ROWS = 36
 _SOME = 20  # messages on the progress of a file
 
 
@@ -276,7 +276,7 @@ class _DiagramPage:
             self._points.append(_Points(ax))
         sheet.plane.set_scales(whole)
         self._table = self.figure.text(
-            0.54, 0.9, "", va="top", family="monospace", fontsize=6.5, linespacing=1.35
+            0.54, 0.9, "", va="top", family="monospace", fontsize=7, linespacing=1.5
         )
         self._labels: list = []
         handles = whole.get_legend_handles_labels()[0]

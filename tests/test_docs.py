@@ -88,7 +88,6 @@ def test_parameters_page_knows_no_other(html):
         ("interactive", True, "interactive: true"),
         ("flux_factor", "auto", "flux_factor"),
         ("flux_factor_regions", [[1, 2, 1, 2]], "flux_factor_regions"),
-        ("maxplots", -1, "maxplots other than 0"),
         ("mm_photon_distribution", "nbinom", "mm_photon_distribution: nbinom"),
         ("mm_xy_offsets", [[0, 0]], "mm_xy_offsets"),
         ("mm_crosscorr_region", [1, 2, 1, 2], "mm_crosscorr_region"),

@@ -390,8 +390,6 @@ def test_parameters_that_contradict_each_other(given, needles):
     [
         ("interactive", True),
         ("verify_cr", True),
-        ("maxplots", 5),
-        ("maxplots", -1),
     ],
 )
 def test_what_is_not_there_yet_says_so_and_what_is_accepted(name, given):

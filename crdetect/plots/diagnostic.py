@@ -254,9 +254,7 @@ class Plane:
 
     def draw_density(self, ax: Axes) -> None:
         """Draw how many pixels are not flagged, and each of them above the diagram."""
-        draw_density(
-            ax, self.limits, self.counts, count_norm(1.0, self.counts), grey_density_map()
-        )
+        draw_density(ax, self.limits, self.counts, count_norm(1.0, self.counts), grey_density_map())
         ax.plot(
             self.beyond_x,
             self.beyond_y,

@@ -77,9 +77,7 @@ class Sheet:
         return x, statistics.median2d[feature.y, feature.x] - x
 
 
-def write_pages(
-    path: Path, sheet: Sheet, features: Sequence[Feature], progress: Progress
-) -> None:
+def write_pages(path: Path, sheet: Sheet, features: Sequence[Feature], progress: Progress) -> None:
     """Write a PDF file with two pages for each feature.
 
     Parameters

@@ -37,9 +37,7 @@ _MISSING, _CLEAR = 250, 251
 _FIRST_CODE = 251  # code 1 is at 252
 
 
-def write_report(
-    path: Path, sheet: Sheet, history: Sequence[str], figures: Sequence[Path]
-) -> None:
+def write_report(path: Path, sheet: Sheet, history: Sequence[str], figures: Sequence[Path]) -> None:
     """Write the report.
 
     Parameters

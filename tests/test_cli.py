@@ -101,7 +101,7 @@ def crdetect(*arguments) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("maxplots", [-1, 1])
-def test_pages_of_features_and_whole_tables(work, done, maxplots):
+def test_pages_of_features_and_whole_tables(work, maxplots):
     output = work / "out"
     arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
     seed = ["--set", "mm_seed=1", "--set", f"maxplots={maxplots}"]

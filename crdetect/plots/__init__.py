@@ -137,7 +137,7 @@ def _features_by_file(detection: Detection) -> dict[str, list[Feature]]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, format="png", dpi="figure")
+    figure.canvas.print_png(path)  # savefig would draw it twice
 
 
 def _figures(detection: Detection) -> Iterator[tuple[str, Callable[[], Figure]]]:

@@ -196,6 +196,7 @@ class Flagged:
 
     @classmethod
     def of(cls, subject: Subject, statistics: Statistics) -> Flagged:
+        """Take the pixels of a mask."""
         features = Features.of(subject.codes)
         where = features.y, features.x
         x = statistics.min2d[where]

@@ -232,9 +232,7 @@ class _Panel:
         self.image.set_extent(window.extent)
         self.image.set_clim(*limits)
         self._title.set_text(f"{self._name}{note}")
-        self._outline.set_segments(
-            outline(mask) + (window.columns.start + 1, window.rows.start + 1)
-        )
+        self._outline.set_segments(outline(mask) + window.first)
 
 
 def _paint(codes: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -40,6 +40,11 @@ class Window:
         rows, columns = self.rows, self.columns
         return columns.start + 0.5, columns.stop + 0.5, rows.start + 0.5, rows.stop + 0.5
 
+    @property
+    def first(self) -> np.ndarray:
+        """Its first pixel: x, y (FITS)."""
+        return np.array([self.columns.start + 1, self.rows.start + 1])
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """Take the window out of an image."""
         return image[self.rows, self.columns]

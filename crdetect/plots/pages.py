@@ -14,11 +14,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from crdetect.combine import Combination
@@ -27,7 +24,7 @@ from crdetect.pipeline import Detection, Progress
 from crdetect.plots.diagnostic import Flagged, Plane, subject_mediancr
 from crdetect.plots.images import MISSING_COLOR, grey_limits
 from crdetect.plots.labels import write_labels
-from crdetect.plots.plane import draw_density_image, name_axes
+from crdetect.plots.plane import FINAL_COLOR, draw_density_image, name_axes, typical_threshold
 from crdetect.plots.style import LOOKS, ORANGE, count_norm, grey_density_map, new_figure
 from crdetect.plots.window import Window, outline
 
@@ -37,6 +34,7 @@ _FADED = 0.3  # opacity of the pixels of other features
 _MOST_LABELS = 15
 _LEAST_LABELLED = 0.1  # of the height of the highest pixel
 _MOST_ROWS = 36
+_SHAPES = {"D": "◆", "s": "■", "^": "▲", "o": "●"}  # of markers
 _SOME = 20  # messages on the progress of a file
 
 
@@ -117,6 +115,13 @@ def describe(sheet: Sheet, feature: Feature) -> str:
     )
 
 
+def _explain(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
+    """Explain colours and shapes at the bottom of a page; a legend would take its time each time."""
+    places = (np.arange(len(entries)) + 0.5) / len(entries)
+    for place, (text, color) in zip(0.04 + 0.92 * places, entries, strict=True):
+        figure.text(place, 0.02, text, color=color, ha="center", fontsize="small", weight="bold")
+
+
 # ---------------------------------------------------------------------------------------------
 # First page: images
 
@@ -137,13 +142,11 @@ class _ImagesPage:
             self._panels[0].image, cax=self.figure.add_axes((0.935, 0.14, 0.014, 0.74))
         )
         self._bar.set_label(f"ADU ({sheet.detection.parameters.general.color_scale})")
-        handles = [Patch(color=look.color, label=look.label) for look in LOOKS.values()]
-        handles += [Line2D([], [], color=ORANGE, label="masked in this image")]
+        entries = [(f"■ {look.label}", look.color) for look in LOOKS.values()]
+        entries.append(("□ masked in this image", ORANGE))
         if not sheet.detection.statistics.count2d.all():
-            handles.append(Patch(color=MISSING_COLOR, label="no value"))
-        self.figure.legend(
-            handles=handles, loc="lower center", ncols=6, frameon=False, fontsize="small"
-        )
+            entries.append(("■ no value", MISSING_COLOR))
+        _explain(self.figure, entries)
 
     def show(self, feature: Feature) -> None:
         """Show another feature."""
@@ -181,8 +184,8 @@ def _grid(figure: Figure, n: int) -> list[Axes]:
         ax = figure.add_subplot(grid[divmod(i, columns)], sharex=shared, sharey=shared)
         _label_outside(ax, left=i % columns == 0, bottom=i + columns >= n)
         axes.append(ax)
-    axes[0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    axes[0].yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    for axis in (axes[0].xaxis, axes[0].yaxis):
+        axis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     figure.supxlabel("x (FITS pixel)", fontsize="medium", y=0.055)
     figure.supylabel("y (FITS pixel)", fontsize="medium")
     return axes
@@ -214,8 +217,7 @@ class _Panel:
             origin="lower",
             interpolation="nearest",
         )
-        self._outline = LineCollection([], colors=ORANGE, linewidths=1.0)
-        ax.add_collection(self._outline, autolim=False)
+        (self._outline,) = ax.plot([], [], color=ORANGE, linewidth=1.0, scalex=False, scaley=False)
         ax.set_facecolor("0.93")
         self._title = ax.set_title(name, fontsize="small", y=1.0)
 
@@ -232,7 +234,9 @@ class _Panel:
         self.image.set_extent(window.extent)
         self.image.set_clim(*limits)
         self._title.set_text(f"{self._name}{note}")
-        self._outline.set_segments(outline(mask) + window.first)
+        # one line with gaps takes a fraction of many segments
+        corners = np.pad(outline(mask) + window.first, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan)
+        self._outline.set_data(corners.reshape(-1, 2).T)
 
 
 def _paint(codes: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -275,10 +279,11 @@ class _DiagramPage:
             0.54, 0.9, "", va="top", family="monospace", fontsize=7, linespacing=1.5
         )
         self._labels: list = []
-        handles = whole.get_legend_handles_labels()[0]
-        self.figure.legend(
-            handles=handles, loc="lower center", ncols=6, frameon=False, fontsize="small"
-        )
+        entries = [(f"{_SHAPES[look.marker]} {look.label}", look.color) for look in LOOKS.values()]
+        if sheet.plane.criterion is not None:
+            _, threshold = typical_threshold(sheet.plane.criterion)
+            entries = [("— boundary", FINAL_COLOR), (f"- - {threshold}", "k"), *entries]
+        _explain(self.figure, entries)
 
     def show(self, feature: Feature) -> None:
         """Show another feature."""

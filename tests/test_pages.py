@@ -164,7 +164,7 @@ def test_table_of_a_page_has_the_values(sheet, features):
     head, _, *rows = page.figure.texts[-1].get_text().splitlines()
     assert head.split()[:3] == ["x", "y", "code"]
     values = {tuple(map(int, row.split()[:2])): row.split()[2:] for row in rows if "…" not in row}
-    assert len(values) == min(feature.x.size, 36)
+    assert len(values) == min(feature.x.size, 30)
     for i, (x, y) in enumerate(zip(feature.x, feature.y, strict=True)):
         if (x + 1, y + 1) not in values:
             continue

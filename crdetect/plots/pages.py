@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from crdetect.combine import Combination
 from crdetect.masks import Feature
@@ -33,7 +33,7 @@ _DPI = 100  # of the images: their pixels are large
 _FADED = 0.3  # opacity of the pixels of other features
 _MOST_LABELS = 15
 _LEAST_LABELLED = 0.1  # of the height of the highest pixel
-_MOST_ROWS = 36
+_MOST_ROWS = 30
 _SHAPES = {"D": "◆", "s": "■", "^": "▲", "o": "●"}  # of markers
 _SOME = 20  # messages on the progress of a file
 
@@ -138,10 +138,7 @@ class _ImagesPage:
         self._title = self.figure.suptitle(" ", fontsize="medium", y=0.97)
         axes = _grid(self.figure, len(names))
         self._panels = [_Panel(ax, name) for ax, name in zip(axes, names, strict=True)]
-        self._bar = self.figure.colorbar(
-            self._panels[0].image, cax=self.figure.add_axes((0.935, 0.14, 0.014, 0.74))
-        )
-        self._bar.set_label(f"ADU ({sheet.detection.parameters.general.color_scale})")
+        self._bar = _Bar(self.figure, f"ADU ({sheet.detection.parameters.general.color_scale})")
         entries = [(f"■ {look.label}", look.color) for look in LOOKS.values()]
         entries.append(("□ masked in this image", ORANGE))
         if not sheet.detection.statistics.count2d.all():
@@ -167,7 +164,7 @@ class _ImagesPage:
         own = np.zeros(window.shape, bool)
         own[feature.y - window.rows.start, feature.x - window.columns.start] = True
         codes.show(_paint(window.cut(detection.codes), own), window, (low, high), own)
-        self._bar.update_normal(self._panels[0].image)
+        self._bar.show(low, high)
         self._title.set_text(describe(sheet, feature))
 
 
@@ -239,6 +236,26 @@ class _Panel:
         self._outline.set_data(corners.reshape(-1, 2).T)
 
 
+class _Bar:
+    """The scale of greys; a colour bar of matplotlib would be made anew for each page."""
+
+    def __init__(self, figure: Figure, label: str):
+        self._ax = figure.add_axes((0.935, 0.14, 0.014, 0.74))
+        self._image = self._ax.imshow(
+            np.linspace(0, 1, 256)[:, np.newaxis], cmap="gray", origin="lower", aspect="auto"
+        )
+        self._ax.xaxis.set_visible(False)
+        self._ax.yaxis.tick_right()
+        self._ax.yaxis.set_major_locator(MaxNLocator(6))
+        _settle(self._ax)
+        self._ax.set_ylabel(label)
+        self._ax.yaxis.set_label_coords(4.2, 0.5)
+
+    def show(self, low: float, high: float) -> None:
+        """Show another scale."""
+        self._image.set_extent((0, 1, low, high))
+
+
 def _paint(codes: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Colour codes; the pixels of other features are faded."""
     table = np.zeros((max(LOOKS) + 1, 4))
@@ -273,8 +290,11 @@ class _DiagramPage:
             _settle(ax)
             ax.set_title(title, fontsize="medium", y=1.0)
             ax.tick_params(labelsize="small")
+            ax.xaxis.set_major_locator(MaxNLocator(5))
             self._points.append(_Points(ax))
+        self._part.yaxis.set_major_locator(MaxNLocator(5))
         sheet.plane.set_scales(whole)
+        whole.yaxis.set_minor_locator(NullLocator())
         self._table = self.figure.text(
             0.54, 0.9, "", va="top", family="monospace", fontsize=7, linespacing=1.5
         )

@@ -35,6 +35,8 @@ html_theme_options = {
     "show_powered_by": False,
 }
 html_static_path = ["_static"]  # custom.css is the theme's own hook
+html_extra_path = ["_generated/extra"]  # the report of the example
+Path(__file__).with_name("_generated").joinpath("extra").mkdir(parents=True, exist_ok=True)
 html_show_copyright = False
 html_show_sourcelink = False
 

@@ -131,6 +131,7 @@ FIGURES = [
     "example", "diagnostic_histogram2d", "diagnostic_mediancr", "flux_factor1",
     "image_number_at_median_position", "xyoffset_crosscorr_3", "mm_simulation", "mm_photons",
     "mm_flux", "mm_offsets", "mm_false_pixels", "mm_boundary", "mm_conditions",
+    "diagnostic_meancr", "diagnostic_crmask1", "page1", "page2",
 ]  # fmt: skip
 
 
@@ -142,6 +143,11 @@ def test_page_on_the_diagram_names_each_of_its_parameters(html):
 @pytest.mark.parametrize("figure", FIGURES)
 def test_figures_are_made(html, figure):
     assert (html / f"_images/{figure}.png").stat().st_size > 10_000
+
+
+def test_report_of_the_example_is_there(html):
+    assert "Features of MEDIANCR" in (html / "report.html").read_text(encoding="utf-8")
+    assert 'href="report.html"' in (html / "figures.html").read_text(encoding="utf-8")
 
 
 def test_pages_load_nothing_from_the_network(html):

@@ -7,8 +7,15 @@ mpl-baseline-path= --mpl-generate-path=tests/baseline``.
 import pytest
 
 from crdetect import Noise, Parameters, Stack, detect
-from crdetect.plots import crmask, flux_factor, histogram2d, mediancr, number_at_median
-from crdetect.plots.pages import Sheet, _DiagramPage, _ImagesPage
+from crdetect.plots import (
+    Sheet,
+    crmask,
+    feature_figures,
+    flux_factor,
+    histogram2d,
+    mediancr,
+    number_at_median,
+)
 from crdetect.simulate import simulate_exposures
 
 # Small and without texts: the references are small, and fonts are drawn alike by few versions of
@@ -59,13 +66,9 @@ def largest(sheet):
 
 @alike
 def test_page_of_images(sheet):
-    page = _ImagesPage(sheet)
-    page.show(largest(sheet))
-    return page.figure
+    return feature_figures(sheet, largest(sheet))[0]
 
 
 @alike
 def test_page_of_the_diagram(sheet):
-    page = _DiagramPage(sheet)
-    page.show(largest(sheet))
-    return page.figure
+    return feature_figures(sheet, largest(sheet))[1]

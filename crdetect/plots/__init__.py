@@ -19,12 +19,14 @@ from crdetect.plots.diagnostic import crmask, meancr, mediancr
 from crdetect.plots.flux import flux_factor, number_at_median
 from crdetect.plots.histogram2d import histogram2d
 from crdetect.plots.offsets import crosscorrelation
-from crdetect.plots.pages import Sheet, write_pages
+from crdetect.plots.pages import Sheet, feature_figures, write_pages
 from crdetect.plots.report import write_report
 
 __all__ = [
+    "Sheet",
     "crmask",
     "crosscorrelation",
+    "feature_figures",
     "flux_factor",
     "histogram2d",
     "meancr",

@@ -102,6 +102,27 @@ def write_pages(path: Path, sheet: Sheet, features: Sequence[Feature], progress:
                 FigureCanvasPdf(page.figure).print_pdf(pdf)
 
 
+def feature_figures(sheet: Sheet, feature: Feature) -> tuple[Figure, Figure]:
+    """Draw the two pages of one feature.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        What to draw from.
+    feature : Feature
+        The feature.
+
+    Returns
+    -------
+    tuple of two Figure
+        The images around it, and its pixels in the diagram.
+    """
+    images, diagram = _ImagesPage(sheet), _DiagramPage(sheet)
+    images.show(feature)
+    diagram.show(feature)
+    return images.figure, diagram.figure
+
+
 def describe(sheet: Sheet, feature: Feature) -> str:
     """Say in a line which feature it is."""
     x, y = feature.x + 1, feature.y + 1
@@ -116,7 +137,7 @@ def describe(sheet: Sheet, feature: Feature) -> str:
 
 
 def _explain(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
-    """Explain colours and shapes at the bottom of a page; a legend would take its time each time."""
+    """Explain colours and shapes at the bottom of a page; a legend would be laid out each time."""
     places = (np.arange(len(entries)) + 0.5) / len(entries)
     for place, (text, color) in zip(0.04 + 0.92 * places, entries, strict=True):
         figure.text(place, 0.02, text, color=color, ha="center", fontsize="small", weight="bold")
@@ -232,7 +253,9 @@ class _Panel:
         self.image.set_clim(*limits)
         self._title.set_text(f"{self._name}{note}")
         # one line with gaps takes a fraction of many segments
-        corners = np.pad(outline(mask) + window.first, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan)
+        corners = np.pad(
+            outline(mask) + window.first, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan
+        )
         self._outline.set_data(corners.reshape(-1, 2).T)
 
 

@@ -8,7 +8,9 @@ import re
 import shutil
 import time
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,26 +143,27 @@ def test_figures_are_inside(page, path):
             assert image.width >= 900
 
 
-@dataclass(frozen=True)
-class Check:
-    name: str
-    value: str
-    criterion: str
-    verdict: str
-    advice: str
+class Verdict(IntEnum):
+    GOOD = 0
+    BAD = 2
 
 
 @dataclass(frozen=True)
 class WithQuality(Detection):
-    quality: tuple = ()
+    quality: SimpleNamespace
 
 
 def test_checks_are_shown(sheet, tmp_path):
     found = {name: getattr(sheet.detection, name) for name in Detection.__dataclass_fields__}
-    checks = (Check("noise", "1.02", "0.9 to 1.1", "good", "none"),)
-    with_checks = replace(sheet, detection=WithQuality(**found, quality=checks))
+    numbers = {"name": "noise", "value": 1.0234, "accepted": "0.9 to 1.1"}
+    good = SimpleNamespace(**numbers, verdict=Verdict.GOOD, advice="not needed")
+    bad = SimpleNamespace(**numbers, verdict=Verdict.BAD, advice="try <b>")
+    quality = SimpleNamespace(checks=(good, bad))
+    with_checks = replace(sheet, detection=WithQuality(**found | {"quality": quality}))
     write_report(tmp_path / "report.html", with_checks, [], [])
-    assert ["noise", "1.02", "0.9 to 1.1", "good", "none"] in Page(tmp_path / "report.html").rows
+    rows = Page(tmp_path / "report.html").rows
+    assert ["noise", "1.023", "0.9 to 1.1", "✓ GOOD"] in rows
+    assert ["noise", "1.023", "0.9 to 1.1", "✗ BAD", "try <b>"] in rows
 
 
 def pixels_of(feature, data):

@@ -30,6 +30,7 @@ _MOST_BYTES = 8_000_000  # of the features' images: a third more in the file
 _LARGEST_SIDE_PX = 101  # of the surroundings of a feature; larger ones are thinned out
 _FIGURE_WIDTH_PX = 1600
 _JPEG_QUALITY = 85
+_MARKS = {"GOOD": "✓", "PARTIAL": "!", "BAD": "✗"}  # of verdicts
 
 # places in the palette of the images: greys from 0 on, then these
 _GREYS = 250
@@ -126,14 +127,23 @@ def _counts(detection: Detection) -> str:
 
 def _checks(detection: Detection) -> str:
     """Write the checks of noise and equivalence, and what the run found out by itself."""
-    quality = getattr(detection, "quality", None) or ()
-    names = ("name", "value", "criterion", "verdict", "advice")
-    rows = [[getattr(check, name) for name in names] for check in quality]
+    checks = getattr(getattr(detection, "quality", None), "checks", ())
+    rows = [
+        (
+            check.name,
+            f"{check.value:.4g}",
+            check.accepted,
+            f"{_MARKS[check.verdict.name]} {check.verdict.name}",
+            check.advice if check.verdict.value else "",
+        )
+        for check in checks
+    ]
     found = [(name, yaml_value(_rounded(value))) for name, value in detection.used().items()]
     expected = detection.diagram.expected_above if detection.diagram else None
     if expected is not None:
         found.append(("clean pixels expected above the boundary", f"{expected:.3g}"))
-    tables = [_table([*names], rows, "Checks")] if rows else []
+    head = ("check", "value", "criterion", "verdict", "advice")
+    tables = [_table(head, rows, "Checks")] if rows else []
     tables += [_table(("", "value"), found, "Found out in the run")] if found else []
     return "\n".join(tables) or "<p>Nothing was measured in this run.</p>"
 

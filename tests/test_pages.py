@@ -1,7 +1,10 @@
 """Pages of features."""
 
+import logging
+
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
 from crdetect import Noise, Parameters, Stack, detect
@@ -161,7 +164,7 @@ def test_table_of_a_page_has_the_values(sheet, features):
     page = _DiagramPage(sheet)
     feature = max(features, key=lambda feature: feature.x.size)
     page.show(feature)
-    head, _, *rows = page.figure.texts[-1].get_text().splitlines()
+    head, _, *rows = page._table.get_text().splitlines()
     assert head.split()[:3] == ["x", "y", "code"]
     values = {tuple(map(int, row.split()[:2])): row.split()[2:] for row in rows if "…" not in row}
     assert len(values) == min(feature.x.size, 30)
@@ -224,6 +227,12 @@ def test_problematic_pixels_are_masked_in_all_exposures(sheet):
     assert_array_equal(again, everywhere)
 
 
+def test_no_font_is_missed(sheet, features, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        write_pages(tmp_path / "pages.pdf", sheet, features[:1], lambda _: None)
+    assert not caplog.records
+
+
 def test_a_page_is_drawn_once(sheet, features, tmp_path, monkeypatch):
     """Drawing is what takes the time."""
     drawn = []
@@ -240,6 +249,15 @@ def test_a_page_is_drawn_once(sheet, features, tmp_path, monkeypatch):
         monkeypatch.setattr(kind, "__init__", counted)
     write_pages(tmp_path / "pages.pdf", sheet, features[:3], lambda _: None)
     assert len(drawn) == 2 * 3
+
+
+def test_texts_can_be_written_with_the_fonts_of_viewers(sheet, features):
+    """These fonts have the characters of Windows 1252 only."""
+    for page in (_ImagesPage(sheet), _DiagramPage(sheet)):
+        page.show(features[0])
+        page.figure.canvas.draw()
+        for text in page.figure.findobj(Text):
+            text.get_text().encode("cp1252")
 
 
 def with_missing(exposures):

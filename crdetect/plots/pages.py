@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from crdetect.combine import Combination
 from crdetect.masks import Feature
@@ -25,7 +26,7 @@ from crdetect.plots.diagnostic import Flagged, Plane, subject_mediancr
 from crdetect.plots.images import MISSING_COLOR, grey_limits
 from crdetect.plots.labels import write_labels
 from crdetect.plots.plane import FINAL_COLOR, draw_density_image, name_axes, typical_threshold
-from crdetect.plots.style import LOOKS, ORANGE, count_norm, grey_density_map, new_figure
+from crdetect.plots.style import LOOKS, ORANGE, Y_LABEL, count_norm, grey_density_map, new_figure
 from crdetect.plots.window import Window, outline
 
 _PAGE_IN = (11.0, 7.8)  # fits on A4 and on letter
@@ -34,7 +35,13 @@ _FADED = 0.3  # opacity of the pixels of other features
 _MOST_LABELS = 15
 _LEAST_LABELLED = 0.1  # of the height of the highest pixel
 _MOST_ROWS = 30
-_SHAPES = {"D": "◆", "s": "■", "^": "▲", "o": "●"}  # of markers
+_LINES = ("-", "--")
+# Glyphs of the fonts that every PDF viewer has are not laid out and embedded one by one: that would
+# take half of the time. They have the characters of Windows 1252 only, and one weight is theirs.
+_FONTS = {"pdf.use14corefonts": True, "font.weight": 500, "axes.titleweight": 500}
+_FONTS |= {"axes.labelweight": 500, "figure.titleweight": 500, "figure.labelweight": 500}
+_FONTS |= {"axes.formatter.use_mathtext": True}  # no look for a minus in other fonts
+_Y_LABEL = Y_LABEL.replace("−", "–")
 _SOME = 20  # messages on the progress of a file
 
 
@@ -89,9 +96,12 @@ def write_pages(path: Path, sheet: Sheet, features: Sequence[Feature], progress:
     progress : callable
         Told which feature is drawn.
     """
-    images, diagram = _ImagesPage(sheet), _DiagramPage(sheet)
     step = -(-len(features) // _SOME)
-    with PdfPages(path, metadata={"Creator": "crdetect", "Title": path.stem}) as pdf:
+    with (
+        mpl.rc_context(_FONTS),
+        PdfPages(path, metadata={"Creator": "crdetect", "Title": path.stem}) as pdf,
+    ):
+        images, diagram = _ImagesPage(sheet), _DiagramPage(sheet)
         for i, feature in enumerate(features):
             if i % step == 0:
                 progress(f"drawing {path.name}: feature {i + 1} of {len(features)}")
@@ -136,11 +146,20 @@ def describe(sheet: Sheet, feature: Feature) -> str:
     )
 
 
-def _explain(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
-    """Explain colours and shapes at the bottom of a page; a legend would be laid out each time."""
-    places = (np.arange(len(entries)) + 0.5) / len(entries)
-    for place, (text, color) in zip(0.04 + 0.92 * places, entries, strict=True):
-        figure.text(place, 0.02, text, color=color, ha="center", fontsize="small", weight="bold")
+def _explain(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
+    """Explain markers or lines, their colours, at the bottom of a page.
+
+    A legend would be laid out again for each page.
+    """
+    width = 0.92 / len(entries)
+    for i, (symbol, color, text) in enumerate(entries):
+        place = 0.05 + width * i
+        if symbol in _LINES:
+            line = Line2D([place - 0.03, place], [0.028, 0.028], color=color, linestyle=symbol)
+        else:
+            line = Line2D([place], [0.028], color=color, linestyle="none", marker=symbol)
+        figure.add_artist(line)
+        figure.text(place + 0.008, 0.028, text, va="center", fontsize="small")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -160,10 +179,10 @@ class _ImagesPage:
         axes = _grid(self.figure, len(names))
         self._panels = [_Panel(ax, name) for ax, name in zip(axes, names, strict=True)]
         self._bar = _Bar(self.figure, f"ADU ({sheet.detection.parameters.general.color_scale})")
-        entries = [(f"■ {look.label}", look.color) for look in LOOKS.values()]
-        entries.append(("□ masked in this image", ORANGE))
+        entries = [("s", look.color, look.label) for look in LOOKS.values()]
+        entries.append(("-", ORANGE, "masked in this image"))
         if not sheet.detection.statistics.count2d.all():
-            entries.append(("■ no value", MISSING_COLOR))
+            entries.append(("s", MISSING_COLOR, "no value"))
         _explain(self.figure, entries)
 
     def show(self, feature: Feature) -> None:
@@ -204,6 +223,7 @@ def _grid(figure: Figure, n: int) -> list[Axes]:
         axes.append(ax)
     for axis in (axes[0].xaxis, axes[0].yaxis):
         axis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+        axis.set_major_formatter(FuncFormatter(_number))
     figure.supxlabel("x (FITS pixel)", fontsize="medium", y=0.055)
     figure.supylabel("y (FITS pixel)", fontsize="medium")
     return axes
@@ -222,6 +242,11 @@ def _settle(ax: Axes) -> None:
     ax.set_title(" ", y=1.0)
     ax.xaxis.set_label_coords(0.5, -0.11)
     ax.yaxis.set_label_coords(-0.11, 0.5)
+
+
+def _number(value: float, _: int) -> str:
+    """Write a number with a plain minus."""
+    return f"{value:g}"
 
 
 class _Panel:
@@ -270,6 +295,7 @@ class _Bar:
         self._ax.xaxis.set_visible(False)
         self._ax.yaxis.tick_right()
         self._ax.yaxis.set_major_locator(MaxNLocator(6))
+        self._ax.yaxis.set_major_formatter(FuncFormatter(_number))
         _settle(self._ax)
         self._ax.set_ylabel(label)
         self._ax.yaxis.set_label_coords(4.2, 0.5)
@@ -309,7 +335,7 @@ class _DiagramPage:
             norm = count_norm(1.0, plane.counts)
             draw_density_image(ax, plane.limits, plane.counts, norm, grey_density_map())
             plane.draw_criterion(ax)
-            name_axes(ax, "")
+            name_axes(ax, "", _Y_LABEL)
             _settle(ax)
             ax.set_title(title, fontsize="medium", y=1.0)
             ax.tick_params(labelsize="small")
@@ -318,14 +344,16 @@ class _DiagramPage:
         self._part.yaxis.set_major_locator(MaxNLocator(5))
         sheet.plane.set_scales(whole)
         whole.yaxis.set_minor_locator(NullLocator())
+        for axis in (whole.xaxis, whole.yaxis, self._part.xaxis, self._part.yaxis):
+            axis.set_major_formatter(FuncFormatter(_number))
         self._table = self.figure.text(
             0.54, 0.9, "", va="top", family="monospace", fontsize=7, linespacing=1.5
         )
         self._labels: list = []
-        entries = [(f"{_SHAPES[look.marker]} {look.label}", look.color) for look in LOOKS.values()]
+        entries = [(look.marker, look.color, look.label) for look in LOOKS.values()]
         if sheet.plane.criterion is not None:
             _, threshold = typical_threshold(sheet.plane.criterion)
-            entries = [("— boundary", FINAL_COLOR), (f"- - {threshold}", "k"), *entries]
+            entries = [("-", FINAL_COLOR, "boundary"), ("--", "k", threshold), *entries]
         _explain(self.figure, entries)
 
     def show(self, feature: Feature) -> None:
@@ -353,9 +381,9 @@ class _DiagramPage:
     def _rows(self, feature: Feature, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> list[str]:
         """Write the values of the pixels, the highest first."""
         exposures = self._sheet.detection.evidence.stack.exposures
-        names = ["min2d", "med−min", *(f"exp. {i}" for i in range(1, len(exposures) + 1))]
+        names = ["min2d", "med–min", *(f"exp. {i}" for i in range(1, len(exposures) + 1))]
         head = f"{'x':>5}{'y':>6} code" + "".join(f"{name:>10}" for name in names)
-        rows = [head, "─" * len(head)]
+        rows = [head, "-" * len(head)]
         for i in order[:_MOST_ROWS]:
             values = [x[i], y[i], *exposures[:, feature.y[i], feature.x[i]]]
             numbers = "".join(f"{value:>10.2f}" for value in values)

@@ -103,6 +103,7 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
         crmasks_hdul,
         read_boundary_file,
         write_combined,
+        write_problematic,
         write_tables,
     )
 
@@ -129,11 +130,11 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
     write_tables(features, folder)
     used = _params_used(runfile, detection, options.boundary)
     (folder / "params_used.yaml").write_text(used, encoding="utf-8")
+    write_problematic(detection.problematic, folder)
     if not options.no_plots:
-        progress("drawing figures")
-        from crdetect.plots import save_figures
+        from crdetect.plots import save_all
 
-        save_figures(detection, folder)
+        save_all(detection, combined, history, folder, progress)
     return [*_summary(hdul, features.counts()), *_found_out(detection)]
 
 
@@ -364,7 +365,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers", type=_positive, metavar="N", help="threads for detectors and simulation"
     )
-    command.add_argument("--no-plots", action="store_true", help="draw no figures")
+    command.add_argument(
+        "--no-plots", action="store_true", help="draw no figures, no feature pages, no report"
+    )
     command.add_argument(
         "--log-level",
         choices=["debug", "info", "warning", "error"],

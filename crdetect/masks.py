@@ -7,7 +7,7 @@ a feature goes through a table indexed by its label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -159,6 +159,29 @@ class Hits:
 
 
 @dataclass(frozen=True)
+class Feature:
+    """One feature of a mask.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    class_name : str
+        One of `CLASSES`.
+    y, x : arrays of int
+        Its pixels (from 0), sorted by row, then column.
+    code : array of uint8
+        Code of each pixel.
+    """
+
+    number: int
+    class_name: str
+    y: np.ndarray
+    x: np.ndarray
+    code: np.ndarray
+
+
+@dataclass(frozen=True)
 class Features:
     """The features of a mask with their codes.
 
@@ -180,12 +203,27 @@ class Features:
     @classmethod
     def of(cls, codes: np.ndarray) -> Features:
         """Group the coded pixels of an image."""
-        _, labels = label_features(codes > 0)
-        y, x = np.nonzero(codes)
+        return cls.where(codes > 0, codes)
+
+    @classmethod
+    def where(cls, mask: np.ndarray, codes: np.ndarray) -> Features:
+        """Group the pixels of a mask, whatever their codes."""
+        _, labels = label_features(mask)
+        y, x = np.nonzero(mask)
         label = labels[y, x]
         order = np.argsort(label, kind="stable")
         y, x, label = y[order], x[order], label[order]
         return cls(y, x, label, codes[y, x])
+
+    def __len__(self) -> int:
+        return int(self.label[-1]) if self.label.size else 0
+
+    def __iter__(self) -> Iterator[Feature]:
+        ends = np.flatnonzero(np.diff(self.label, append=len(self) + 1)) + 1
+        parts = (np.split(array, ends[:-1]) for array in (self.y, self.x, self.code))
+        each = zip(self.classes, *parts, strict=False)  # nothing splits into one empty part
+        for number, (index, y, x, code) in enumerate(each, start=1):
+            yield Feature(number, CLASSES[index], y, x, code)
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -193,9 +231,8 @@ class Features:
 
         Added pixels do not count: a feature of pixels by aux, dilated, is still *only3*.
         """
-        n = int(self.label[-1]) if self.label.size else 0
         holds = {
-            code: np.bincount(self.label[self.code == code], minlength=n + 1)[1:] > 0
+            code: np.bincount(self.label[self.code == code], minlength=len(self) + 1)[1:] > 0
             for code in (MM_ONLY, AUX_ONLY, BOTH)
         }
         only3 = holds[AUX_ONLY] & ~holds[MM_ONLY]
@@ -207,12 +244,13 @@ class Features:
         number = np.bincount(self.classes, minlength=len(CLASSES))
         return {name: int(n) for name, n in zip(CLASSES, number, strict=True)}
 
+    def rows(self) -> np.ndarray:
+        """Rows ``number of the feature, x, y (FITS), code`` of all pixels."""
+        return np.column_stack([self.label, self.x + 1, self.y + 1, self.code])
+
     def of_class(self, name: str) -> np.ndarray:
-        """Rows ``number of the feature, x, y (FITS), code``; a number is used in one class only."""
-        rows = (self.classes == CLASSES.index(name))[self.label - 1]
-        return np.column_stack(
-            [self.label[rows], self.x[rows] + 1, self.y[rows] + 1, self.code[rows]]
-        )
+        """Rows of the features of one class; a number is used in one class only."""
+        return self.rows()[(self.classes == CLASSES.index(name))[self.label - 1]]
 
 
 @dataclass(frozen=True)

@@ -119,11 +119,11 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
 
     def reduce(self, job: Job) -> RecipeResult:
         """Detect."""
-        detection, masks, summary = self.detect(job)
-        self._save(job, detection)
+        detection, combined, masks, summary = self.detect(job)
+        self._save(job, detection, combined["meancr2"].value)
         return self.create_result(crmasks=masks, summary=summary)
 
-    def _save(self, job: Job, detection: Detection) -> None:
+    def _save(self, job: Job, detection: Detection, clean: np.ndarray) -> None:
         """Write exposures into the work folder, as far as it was asked for."""
         saving, _ = validate_block(Saving, self.given(job.rinput, Saving.model_fields))
         exposures = job.exposures
@@ -131,7 +131,6 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
             if saving.save_preprocessed:
                 _write(exposures.stack.exposures, exposures.headers, folder, "preprocessed")
             if saving.save_postprocessed:
-                clean = detection.combine(exposures.stack, exposures.noise)["meancr2"].value
                 replaced = np.where(detection.masks.crmasks, clean, exposures.stack.exposures)
                 _write(replaced, exposures.headers, folder, "postprocessed")
 

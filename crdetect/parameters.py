@@ -281,7 +281,7 @@ class General(Block):
     semiwindow: AtLeastOne = _field(15, "half width of the image around a feature", "pixel")
     color_scale: Literal["zscale", "minmax"] = _field("zscale", "grey levels of the figures")
     maxplots: Annotated[int, BeforeValidator(_number), Field(ge=-1), Accepts("an integer ≥ -1")] = (
-        _field(0, "features drawn in the PDF files (-1: all, 0: no PDF files)")
+        _field(0, "features drawn in each PDF file, the first ones (-1: all, 0: no PDF files)")
     )
 
     @property
@@ -552,7 +552,7 @@ class Parameters(BaseModel):
         ------
         InputError
             With all the faults found: unknown names (and the nearest valid one), values that are
-            not accepted, values that contradict each other or ask for what is not there yet.
+            not accepted, values that contradict each other.
         """
         parameters, faults = cls.parse(values)
         if parameters is None:
@@ -572,18 +572,7 @@ class Parameters(BaseModel):
             faults += more
             if valid is not None:
                 blocks[block] = valid
-        try:
-            parameters = cls(**blocks)
-        except ValidationError as error:
-            faults += _describe(error, cls)
-        return (None, faults) if faults else (parameters, [])
-
-    @model_validator(mode="after")
-    def _available(self) -> Self:
-        missing = [text for present, text in _not_there_yet(self) if present]
-        if missing:
-            raise ValueError("; ".join(missing))
-        return self
+        return (None, faults) if faults else (cls(**blocks), [])
 
     def to_mapping(self) -> dict[str, Any]:
         """Flat names and plain values (lists, numbers, text, None), in the order of the schema."""
@@ -608,13 +597,6 @@ class Parameters(BaseModel):
             for block in self.active_blocks()
             for name, value in block.model_dump(mode="json").items()
         ]
-
-
-def _not_there_yet(parameters: Parameters) -> Iterable[tuple[bool, str]]:
-    """Parameters that the schema knows and this version cannot honour, and what it can."""
-    general = parameters.general
-    later = "is not available in this version; accepted:"
-    yield general.maxplots != 0, f"maxplots other than 0 {later} 0"
 
 
 # ---------------------------------------------------------------------------------------------

@@ -40,6 +40,25 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What was found in the images beside median2d.
+
+    Attributes
+    ----------
+    stack : Stack
+        The exposures as they were compared: divided by their flux where parameters ask for it.
+    mean : Hits
+        What each method found in mean2d.
+    exposures : tuple of N Hits
+        What each method found in each exposure.
+    """
+
+    stack: Stack
+    mean: Hits
+    exposures: tuple[Hits, ...]
+
+
+@dataclass(frozen=True)
 class Detection:
     """All that a run finds out.
 
@@ -59,6 +78,8 @@ class Detection:
         None when M.M.Cosmic does not take part.
     flux : FluxFactors
         Flux of each exposure.
+    evidence : Evidence
+        What was found in the other images.
     """
 
     parameters: Parameters
@@ -68,11 +89,17 @@ class Detection:
     auxclean: np.ndarray
     diagram: MedianMinimum | None
     flux: FluxFactors
+    evidence: Evidence
 
     @property
     def features(self) -> Features:
         """The features of MEDIANCR."""
         return Features.of(self.codes)
+
+    @property
+    def problematic(self) -> Features:
+        """Groups of pixels masked in all exposures; codes are those of MEDIANCR, 0 outside it."""
+        return Features.where(self.masks.crmasks.all(axis=0), self.codes)
 
     def used(self) -> dict[str, Any]:
         """Values of the parameters that were found out in the run, by their names."""
@@ -200,11 +227,11 @@ class Examined:
         judge_of_median = replace(judge, selection=selection_of_median)
         median_hits = judge_of_median.hits(aux.median, statistics.median2d)
         mediancr = judge_of_median.complete(median_hits)
-        meancrt = judge.complete(judge.hits(aux.mean, statistics.mean2d)) | mediancr
+        evidence = judge.evidence(aux, self.stack)
+        meancrt = judge.complete(evidence.mean) | mediancr
         crmasks = np.empty(self.stack.exposures.shape, bool)
-        images = zip(crmasks, aux.exposures, self.stack.exposures, strict=True)
-        for crmask, mask, exposure in images:
-            np.logical_and(judge.complete(judge.hits(mask, exposure)), meancrt, out=crmask)
+        for crmask, hits in zip(crmasks, evidence.exposures, strict=True):
+            np.logical_and(judge.complete(hits), meancrt, out=crmask)
 
         auxclean = _fill_what_aux_missed(aux.auxclean, mediancr, median_hits.aux)
         self.progress("cleaning the combined mean")
@@ -213,7 +240,9 @@ class Examined:
             mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable
         )
         codes = median_hits.codes(mediancr)
-        return Detection(parameters, statistics, masks, codes, auxclean, diagram, self.flux)
+        return Detection(
+            parameters, statistics, masks, codes, auxclean, diagram, self.flux, evidence
+        )
 
 
 def examine(
@@ -401,6 +430,12 @@ class _Judge:
         aux = features_touching(aux, criterion.beyond_threshold(image_adu, self.statistics))
         mm = self.selection.detectable(criterion.flag(image_adu, self.statistics))
         return Hits(aux, self._grow(mm, image_adu))
+
+    def evidence(self, aux: Aux, stack: Stack) -> Evidence:
+        """Bring both methods together for mean2d and each exposure."""
+        images = zip(aux.exposures, stack.exposures, strict=True)
+        exposures = tuple(self.hits(mask, exposure) for mask, exposure in images)
+        return Evidence(stack, self.hits(aux.mean, self.statistics.mean2d), exposures)
 
     def _grow(self, mm: np.ndarray, image_adu: np.ndarray) -> np.ndarray:
         grown = dilate(mm, self.parameters.mm.mm_dilation)

@@ -56,6 +56,7 @@ PATTERNS = (
     "problematic_pixels.csv",
     "problematic_pixels.pdf",
     "params_used.yaml",
+    "report.html",
 )
 """Files that a run may write; those of an earlier run do not stay beside new ones."""
 
@@ -302,10 +303,14 @@ def combined_hdul(
 
 def features_csv(features: Features, name: str) -> str:
     """Write the features of one class as CSV text."""
+    return _csv_text(features.of_class(name))
+
+
+def _csv_text(rows: np.ndarray) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    writer.writerows(features.of_class(name).tolist())
+    writer.writerows(rows.tolist())
     return text.getvalue()
 
 
@@ -313,6 +318,11 @@ def write_tables(features: Features, folder: Path) -> None:
     """Write the CSV tables of the four classes of features."""
     for name in CLASSES:
         (folder / f"mediancr_identified_{name}.csv").write_text(features_csv(features, name))
+
+
+def write_problematic(features: Features, folder: Path) -> None:
+    """Write the CSV table of the pixels masked in all exposures."""
+    (folder / "problematic_pixels.csv").write_text(_csv_text(features.rows()))
 
 
 def write_combined(

@@ -34,7 +34,6 @@ from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, number_or_map, read_image
 from crdetect.interactive import detect_with_person
 from crdetect.loader import AnyImage
-from crdetect.masks import Features
 from crdetect.parameters import (
     ALIASES,
     BLOCKS,
@@ -59,6 +58,7 @@ from crdetect.products import (
     read_crmasks,
     read_masks_file,
     whole_or_nothing,
+    write_problematic,
     write_tables,
 )
 from crdetect.runfile import requirements_text
@@ -380,42 +380,47 @@ class SchemaRecipe(BaseRecipe):
             for name, combination in combined.items()
         }
 
-    def detect(self, job: Job) -> tuple[Detection, fits.HDUList, dict[str, Any]]:
-        """Find the cosmic rays; return also the masks as a product, and a summary.
+    def detect(
+        self, job: Job
+    ) -> tuple[Detection, dict[str, Combination], fits.HDUList, dict[str, Any]]:
+        """Find the cosmic rays, and combine; return also the masks as a product, and a summary.
 
-        Tables of what was found (CSV), figures (PNG) and ``params_used.yaml`` go to the work
-        folder.
+        Tables of what was found (CSV), figures (PNG, PDF), the report and ``params_used.yaml`` go to
+        the work folder.
         """
         exposures = job.exposures
         detection = detect_with_person(
             exposures.stack, exposures.noise, job.parameters, progress=self.logger.info
         )
         masks = self.signed(crmasks_hdul(detection, exposures.headers[0], job.history()))
-        features = detection.features
-        self._write_tables_and_figures(detection, features)
+        combined = detection.combine(exposures.stack, exposures.noise)
+        self._write_tables_and_figures(detection, combined, job.history())
         summary = {
             "masks_uuid": masks[0].header["UUID"],
             "masked_pixels": {
                 hdu.name: hdu.header["NPMASKED"] for hdu in masks if "NPMASKED" in hdu.header
             },
-            "features": features.counts(),
+            "features": detection.features.counts(),
             "used": {name: str(value) for name, value in detection.used().items()},
         }
         self.logger.info("masks %s: %s", summary["masks_uuid"], summary["masked_pixels"])
-        return detection, masks, summary | job.summary()
+        return detection, combined, masks, summary | job.summary()
 
-    def _write_tables_and_figures(self, detection: Detection, features: Features) -> None:
-        from crdetect.plots import save_figures
+    def _write_tables_and_figures(
+        self, detection: Detection, combined: Mapping[str, Combination], history: list[str]
+    ) -> None:
+        from crdetect.plots import save_all
 
-        self.logger.info("writing tables and figures")
         with whole_or_nothing(Path(), _WORK_PATTERNS) as folder:
-            write_tables(features, folder)
+            self.logger.info("writing tables")
+            write_tables(detection.features, folder)
+            write_problematic(detection.problematic, folder)
             text = requirements_text(detection.repeating())
             (folder / "params_used.yaml").write_text(
                 f"# These requirements of the block give the same masks again.\n{text}",
                 encoding="utf-8",
             )
-            save_figures(detection, folder)
+            save_all(detection, combined, history, folder, self.logger.info)
 
     def signed(self, hdul: fits.HDUList) -> fits.HDUList:
         """Say in the header which recipe made a product."""
@@ -433,8 +438,7 @@ class CrDetectionRecipe(SchemaRecipe):
 
     def reduce(self, job: Job) -> RecipeResult:
         """Detect, and combine with what was found."""
-        detection, masks, summary = self.detect(job)
-        combined = detection.combine(job.exposures.stack, job.exposures.noise)
+        _, combined, masks, summary = self.detect(job)
         return self.create_result(
             crmasks=masks,
             summary=summary,

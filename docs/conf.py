@@ -8,7 +8,7 @@ import crdetect
 sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import make_figures
-from tables import KeyTable, NotThereYet, ParameterTable
+from tables import KeyTable, ParameterTable
 
 project = "crdetect"
 version = release = crdetect.__version__
@@ -35,6 +35,8 @@ html_theme_options = {
     "show_powered_by": False,
 }
 html_static_path = ["_static"]  # custom.css is the theme's own hook
+html_extra_path = ["_generated/extra"]  # the report of the example
+Path(__file__).with_name("_generated").joinpath("extra").mkdir(parents=True, exist_ok=True)
 html_show_copyright = False
 html_show_sourcelink = False
 
@@ -42,6 +44,5 @@ html_show_sourcelink = False
 def setup(app):
     """Add the directives of the tables; draw the figures before pages are read."""
     app.add_directive("parameter-table", ParameterTable)
-    app.add_directive("not-there-yet", NotThereYet)
     app.add_directive("key-table", KeyTable)
     app.connect("builder-inited", lambda app: make_figures(Path(app.srcdir, "_generated")))

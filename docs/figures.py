@@ -11,8 +11,17 @@ from matplotlib.figure import Figure
 import crdetect
 from crdetect.masks import dilate, label_features
 from crdetect.mm.boundary import computed_points, simulated_points
-from crdetect.plots import crosscorrelation, flux_factor, histogram2d, save_figures
+from crdetect.plots import (
+    Sheet,
+    crosscorrelation,
+    feature_figures,
+    flux_factor,
+    histogram2d,
+    meancr,
+    save_figures,
+)
 from crdetect.plots.plane import draw_density, name_axes, sample
+from crdetect.plots.report import write_report
 from crdetect.plots.style import GREEN, ORANGE, PURPLE, VERMILLION, count_norm, grey_density_map
 from crdetect.simulate import Simulation, simulate_exposures
 
@@ -28,7 +37,7 @@ _FIXED = [[0, 60], [300, 140], [700, 190]]
 
 def make_figures(folder: Path) -> None:
     """Write all figures."""
-    folder.mkdir(exist_ok=True)
+    folder.joinpath("extra").mkdir(parents=True, exist_ok=True)
     _make_example(folder)
     _make_simulation(folder)
     _make_photons(folder)
@@ -73,8 +82,16 @@ def _make_example(folder: Path) -> None:
     simulation = simulate_exposures()
     stack = crdetect.Stack(simulation.exposures_adu - simulation.bias_adu)
     detection = crdetect.detect(stack, _NOISE, crdetect.Parameters())
-    save_figures(detection, folder)
-    figure = draw_example(simulation, stack, detection, detection.combine(stack, _NOISE))
+    combined = detection.combine(stack, _NOISE)
+    figures = save_figures(detection, folder)
+    figures.append(folder / "diagnostic_meancr.png")
+    meancr(detection, combined["meancr"].value).savefig(figures[-1])
+    sheet = Sheet.of(detection, combined)
+    longest = max(detection.features, key=lambda feature: feature.x.size)
+    for number, page in enumerate(feature_figures(sheet, longest), start=1):
+        page.savefig(folder / f"page{number}.png", dpi=110)
+    write_report(folder / "extra/report.html", sheet, ["exposures of crdetect simulate"], figures)
+    figure = draw_example(simulation, stack, detection, combined)
     figure.savefig(folder / "example.png")
 
 

@@ -1,21 +1,17 @@
 """Tables of the documentation, made from the schema of parameters."""
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Iterable, Sequence
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from crdetect.interactive.keys import WINDOWS
-from crdetect.parameters import BLOCKS, Block, Inputs, Parameters, describe_block, yaml_value
+from crdetect.parameters import BLOCKS, Block, Inputs, describe_block, yaml_value
 
 MODELS: dict[str, type[Block]] = {"input": Inputs} | BLOCKS
-NOT_YET = " is not available in this version; accepted: "
 REQUIRED = "must be given"
 
 _WIDTHS = {5: (31, 13, 8, 24, 24), 2: (40, 60)}  # percent, by the number of columns
-_SOME_VALUES = (True, 1, [1, 1], [[1, 1]], [1, 2, 1, 2], [[1, 2, 1, 2]])
 
 
 class ParameterTable(SphinxDirective):
@@ -56,39 +52,6 @@ class KeyTable(SphinxDirective):
             for key in WINDOWS[self.arguments[0]]
         ]
         return [table(("key", "what it does"), rows)]
-
-
-class NotThereYet(SphinxDirective):
-    """Table of what the schema knows and this version refuses: ``.. not-there-yet::``."""
-
-    def run(self) -> list[nodes.Node]:
-        """Make the table."""
-        rows = [
-            (nodes.literal(text=asked), nodes.Text(accepted))
-            for asked, accepted in not_there_yet().items()
-        ]
-        return [table(("not there yet", "accepted now"), rows)]
-
-
-def not_there_yet() -> dict[str, str]:
-    """Ask the schema, value by value, what is not there yet; tell what is accepted instead."""
-    faults = itertools.chain.from_iterable(
-        Parameters.parse({name: value})[1]
-        for model in BLOCKS.values()
-        for name, field in model.model_fields.items()
-        for value in (*_choices(field.annotation), *_SOME_VALUES)
-    )
-    told = (fault.split(NOT_YET) for fault in faults if NOT_YET in fault)
-    return dict(told)
-
-
-def _choices(annotation: Any) -> Iterator[Any]:
-    """Yield the choices that an annotation names, wherever in it they stand."""
-    if get_origin(annotation) is Literal:
-        yield from get_args(annotation)
-        return
-    for part in get_args(annotation):
-        yield from _choices(part)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[nodes.Node]]) -> nodes.table:

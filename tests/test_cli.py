@@ -24,8 +24,14 @@ PRODUCTS = {
     *(f"combined_{name}.fits" for name in COMBINATIONS),
     *(f"mediancr_identified_{name}.csv" for name in CLASSES),
     "params_used.yaml",
+    "problematic_pixels.csv",
+}
+DRAWN = {
     "diagnostic_histogram2d.png",
     "diagnostic_mediancr.png",
+    "diagnostic_meancr.png",
+    *(f"diagnostic_crmask{i}.png" for i in (1, 2, 3)),
+    "report.html",
 }
 
 
@@ -62,7 +68,7 @@ def edit(path: Path, **changes) -> Path:
 
 
 def test_run_writes_all_products(done):
-    assert names_in(done) == PRODUCTS
+    assert names_in(done) == PRODUCTS | DRAWN
     with fits.open(done / "crmasks.fits") as hdul:
         names = [hdu.name for hdu in hdul]
         assert names == [
@@ -85,7 +91,7 @@ def test_command_prints_what_it_did(work):
     assert result.returncode == 0, result.stderr
     assert "MEDIANCR" in result.stdout
     assert str(work / "out") in result.stdout
-    assert names_in(work / "out") == {name for name in PRODUCTS if not name.endswith(".png")}
+    assert names_in(work / "out") == PRODUCTS
     score = crdetect("score", work / "out/crmasks.fits", work / "truth.fits")
     found, planted = (int(word) for word in score.stdout.split("found: ")[1].split()[:3:2])
     assert 0 < found <= planted
@@ -94,6 +100,25 @@ def test_command_prints_what_it_did(work):
 def crdetect(*arguments) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "crdetect.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("maxplots", [-1, 1])
+def test_pages_of_features_and_whole_tables(work, maxplots):
+    output = work / "out"
+    arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
+    seed = ["--set", "mm_seed=1", "--set", f"maxplots={maxplots}"]
+    assert main([*arguments, *seed]) == 0
+    counted = 0
+    for name in CLASSES:
+        rows = (output / f"mediancr_identified_{name}.csv").read_text().splitlines()[1:]
+        features = len({row.split(",")[0] for row in rows})
+        counted += features
+        pages = output / f"mediancr_identified_{name}.pdf"
+        assert pages.exists() == (features > 0)
+        if features:
+            drawn = features if maxplots < 0 else 1
+            assert pages.read_bytes().count(b"/Type /Page ") == 2 * drawn
+    assert counted > 3
 
 
 def test_masks_are_applied_without_detecting(work, done):
@@ -228,10 +253,6 @@ def out_of_range(work):
     edit(work / "params.yaml", mm_dilation=-1)
 
 
-def not_there_yet(work):
-    edit(work / "params.yaml", maxplots=5)
-
-
 def no_extension(work):
     edit(work / "params.yaml", extnum=4)
 
@@ -289,7 +310,6 @@ BAD_INPUTS = {
     misspelt: ("mm_dilatation", "did you mean mm_dilation"),
     unknown_at_the_top: ("rnoize", "did you mean rnoise"),
     out_of_range: ("mm_dilation", "an integer from 0 to 1000", "-1"),
-    not_there_yet: ("maxplots", "accepted: 0"),
     no_extension: ("exposure_1.fits", "no extension 4", "0 PRIMARY"),
     no_named_extension: ("exposure_1.fits", "no extension SCI"),
     empty: ("params.yaml", "empty"),
@@ -593,7 +613,7 @@ def test_exposures_made_to_differ_and_what_is_measured(tmp_path, capfd):
     expected |= {
         f"{name}{i}.png" for i in (1, 2, 3) for name in ("flux_factor", "xyoffset_crosscorr_")
     }
-    assert names_in(tmp_path / "results") == PRODUCTS | expected
+    assert names_in(tmp_path / "results") == PRODUCTS | DRAWN | expected
     with fits.open(tmp_path / "results/crmasks.fits") as hdul:
         factors = [hdul[0].header[f"FLUXF{i}"] for i in (1, 2, 3)]
     assert factors == pytest.approx([0.8, 1.0, 1.2], rel=0.02)

@@ -209,6 +209,33 @@ def test_classes_of_all_features(coded):
         assert all(coded[y - 1, x - 1] == code for _, x, y, code in rows)
 
 
+@QUICK
+@given(codes)
+def test_features_one_by_one(coded):
+    features = Features.of(coded)
+    each = list(features)
+    assert [feature.number for feature in each] == list(range(1, len(features) + 1))
+    for feature in each:
+        own = features.label == feature.number
+        np.testing.assert_array_equal(feature.x, features.x[own])
+        np.testing.assert_array_equal(feature.y, features.y[own])
+        np.testing.assert_array_equal(feature.code, features.code[own])
+        assert len(feature.x) > 0
+        assert feature.class_name == CLASSES[features.classes[feature.number - 1]]
+
+
+@QUICK
+@given(codes)
+def test_groups_of_a_mask_with_codes_of_their_own(coded):
+    mask = coded != 3
+    groups = Features.where(mask, coded)
+    again = np.zeros_like(mask)
+    again[groups.y, groups.x] = True
+    np.testing.assert_array_equal(again, mask)
+    np.testing.assert_array_equal(groups.code, coded[groups.y, groups.x])
+    assert len(groups) == labelled(mask)[0]
+
+
 def test_no_features():
     features = Features.of(np.zeros(SHAPE, np.uint8))
     assert features.counts() == dict.fromkeys(CLASSES, 0)

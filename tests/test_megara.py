@@ -106,7 +106,7 @@ def test_products_in_results_and_the_rest_in_the_work_folder(megara):
     names = {path.name for path in (megara / "obsid8_crmasks_1_results").iterdir()}
     assert names == {"crmasks.fits", "processing.log", "result.json", "task.json"}
     work = {path.name for path in (megara / "obsid8_crmasks_1_work").iterdir()}
-    assert {"diagnostic_histogram2d.png", "diagnostic_mediancr.png"} <= work
+    assert {"diagnostic_histogram2d.png", "diagnostic_crmask3.png", "report.html"} <= work
     assert not any(name.startswith(".crdetect") for name in work)
     here = {path.name for path in megara.iterdir()} - {"data", "seq.yaml", "log"}
     assert here == {

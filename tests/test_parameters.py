@@ -303,12 +303,6 @@ def test_all_faults_in_one_report():
     assert "\n" not in message
 
 
-def test_faults_of_values_and_of_what_is_not_there_yet_come_together():
-    _, faults = Parameters.parse({"maxplots": 5, "la_niter": 0})
-    text = "; ".join(faults)
-    assert all(name in text for name in ("maxplots", "la_niter"))
-
-
 @pytest.mark.parametrize("alias", ["pixels_to_be-flagged_as_cr"])
 def test_aliases(alias):
     parameters = Parameters.from_mapping({alias: [[3, 4]]})
@@ -414,19 +408,6 @@ def test_parameters_that_contradict_each_other(given, needles):
     _, faults = Parameters.parse(given)
     assert len(faults) == 1
     assert all(needle in faults[0] for needle in needles)
-
-
-@pytest.mark.parametrize(
-    ("name", "given"),
-    [
-        ("maxplots", 5),
-        ("maxplots", -1),
-    ],
-)
-def test_what_is_not_there_yet_says_so_and_what_is_accepted(name, given):
-    with pytest.raises(InputError, match=rf"{name}.* not available .*accepted: \w") as caught:
-        Parameters.from_mapping({name: given})
-    assert str(caught.value).count("not available") == 1
 
 
 @pytest.mark.parametrize(

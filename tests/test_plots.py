@@ -15,9 +15,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from crdetect import Noise, Parameters, Stack, detect
 from crdetect.masks import ADDED, AUX_ONLY, BOTH, MM_ONLY
 from crdetect.plots import (
+    crmask,
     crosscorrelation,
     flux_factor,
     histogram2d,
+    meancr,
     mediancr,
     number_at_median,
     save_figures,
@@ -29,6 +31,7 @@ from crdetect.simulate import simulate_exposures
 NOISE = Noise(gain=1.5, rnoise_adu=3.0)
 SHAPE = (60, 90)
 HISTOGRAM, MEDIANCR = "diagnostic_histogram2d.png", "diagnostic_mediancr.png"
+CRMASKS = tuple(f"diagnostic_crmask{i}.png" for i in (1, 2, 3))
 
 
 def make_exposures(n=3, shape=SHAPE, hits=12, charge_adu=400.0, seed=5):
@@ -93,11 +96,11 @@ def by_title(figure, start):
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("mm_lacosmic", {HISTOGRAM, MEDIANCR}),
-        ("mm_pycosmic", {HISTOGRAM, MEDIANCR}),
-        ("mmcosmic", {HISTOGRAM, MEDIANCR}),
-        ("lacosmic", {MEDIANCR}),
-        ("pycosmic", {MEDIANCR}),
+        ("mm_lacosmic", {HISTOGRAM, MEDIANCR, *CRMASKS}),
+        ("mm_pycosmic", {HISTOGRAM, MEDIANCR, *CRMASKS}),
+        ("mmcosmic", {HISTOGRAM, MEDIANCR, *CRMASKS}),
+        ("lacosmic", {MEDIANCR, *CRMASKS}),
+        ("pycosmic", {MEDIANCR, *CRMASKS}),
     ],
 )
 def test_writes_the_figures_that_apply(method, expected, tmp_path):
@@ -156,7 +159,9 @@ def test_unusual_runs(case, tmp_path):
     # any warning would be an error
     found = run(**UNUSUAL[case])
     expected = [HISTOGRAM, MEDIANCR] if found.diagram else [MEDIANCR]
-    assert [path.name for path in save_figures(found, tmp_path)] == expected
+    drawn = [path.name for path in save_figures(found, tmp_path)]
+    assert drawn[: len(expected)] == expected
+    assert len(drawn) == len(expected) + len(found.masks.crmasks)
 
 
 def test_everything_flagged(detection, tmp_path):
@@ -485,6 +490,76 @@ def test_mediancr_without_flagged_pixels():
 
 
 # ---------------------------------------------------------------------------------------------
+# MEANCRT and the exposures
+
+
+def drawn_codes(ax, shape):
+    """Codes of the pixels marked on an image."""
+    codes = np.zeros(shape, np.uint8)
+    starts = {ADDED: "added", AUX_ONLY: "aux only", MM_ONLY: "M.M. only", BOTH: "both"}
+    for code, start in starts.items():
+        (line,) = labelled(ax, start)
+        x, y = line.get_data()
+        codes[np.asarray(y, int) - 1, np.asarray(x, int) - 1] = code
+    return codes
+
+
+def test_meancr_draws_meancrt_and_what_is_left(detection):
+    meancr_adu = detection.combine(detection.evidence.stack, NOISE)["meancr"].value
+    figure = meancr(detection, meancr_adu)
+    pixels, _, mean, left = panels(figure)
+    codes = drawn_codes(mean, SHAPE)
+    assert_array_equal(codes > 0, detection.masks.meancrt)
+    hits = detection.evidence.mean
+    assert_array_equal(codes[codes == BOTH], BOTH)
+    assert_array_equal(
+        codes == BOTH, detection.masks.meancrt & hits.aux & hits.mm | both_in_median(detection)
+    )
+    assert_array_equal(drawn_codes(left, SHAPE) > 0, detection.masks.meancr)
+    assert_array_equal(mean.images[0].get_array(), detection.statistics.mean2d)
+    assert_array_equal(left.images[0].get_array(), meancr_adu)
+    assert pixels.get_ylabel() == "mean2d − min2d (ADU)"
+    assert f"MEANCRT by mm_pycosmic. Flagged pixels: {np.count_nonzero(codes)}" in title(figure)
+
+
+def both_in_median(detection):
+    """Pixels by both methods in the median and by none of them in the mean."""
+    found = detection.evidence.mean.union
+    return (detection.codes == BOTH) & ~found
+
+
+def title(figure):
+    return figure.subfigs[0].get_suptitle()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_crmask_draws_one_exposure(detection, number):
+    figure = crmask(detection, number)
+    pixels, _, bare, marked = panels(figure)
+    mask = detection.masks.crmasks[number - 1]
+    exposure = detection.evidence.stack.exposures[number - 1]
+    hits = detection.evidence.exposures[number - 1]
+    assert_array_equal(drawn_codes(marked, SHAPE), hits.codes(mask))
+    assert not drawn_codes(bare, SHAPE).any()
+    for ax in (bare, marked):
+        assert_array_equal(ax.images[0].get_array(), exposure)
+    assert pixels.get_ylabel() == f"exposure {number} − min2d (ADU)"
+    assert f"CRMASK{number}" in title(figure)
+    y, x = np.nonzero((hits.codes(mask)) == MM_ONLY)
+    (line,) = labelled(pixels, "M.M. only")
+    height = exposure[y, x] - detection.statistics.min2d[y, x]
+    assert_allclose(sorted(line.get_ydata()), sorted(height))
+
+
+def test_masked_pixel_of_a_missing_exposure_is_drawn():
+    exposures = make_exposures(5)
+    exposures[4, 5, 5] = np.nan
+    found = run(exposures, pixels_to_be_flagged_as_cr=[[6, 6]], mm_cr_coincidences=2)
+    assert found.masks.crmasks[4, 5, 5]
+    crmask(found, 5).canvas.draw()
+
+
+# ---------------------------------------------------------------------------------------------
 # Images
 
 
@@ -552,12 +627,19 @@ def test_figures_of_what_was_measured(differing, tmp_path):
     measured = {
         f"{name}{i}.png" for i in (1, 2, 3) for name in ("flux_factor", "xyoffset_crosscorr_")
     }
-    assert names == {HISTOGRAM, MEDIANCR, "image_number_at_median_position.png", *measured}
+    assert names == {
+        HISTOGRAM,
+        MEDIANCR,
+        *CRMASKS,
+        "image_number_at_median_position.png",
+        *measured,
+    }
 
 
 def test_nothing_is_drawn_of_what_was_given(tmp_path):
     found = run(flux_factor=[1, 1, 1], mm_xy_offsets=[[0, 0]] * 3)
-    assert {path.name for path in save_figures(found, tmp_path)} == {HISTOGRAM, MEDIANCR}
+    names = {path.name for path in save_figures(found, tmp_path)}
+    assert names == {HISTOGRAM, MEDIANCR, *CRMASKS}
 
 
 def test_flux_figure_marks_the_factor_at_the_maximum(differing):

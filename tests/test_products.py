@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from crdetect import COMBINATIONS, Detection, Features, InputError, Masks, Noise, Parameters, Stack
 from crdetect.combine import combine
-from crdetect.masks import CLASSES
+from crdetect.masks import CLASSES, Hits
 from crdetect.mm.flux import FluxFactors
+from crdetect.pipeline import Evidence
 from crdetect.products import (
     PATTERNS,
     apply_masks,
@@ -25,6 +27,7 @@ from crdetect.products import (
     read_masks_file,
     whole_or_nothing,
     write_combined,
+    write_problematic,
     write_tables,
 )
 from crdetect.tables import read_parameters
@@ -115,6 +118,11 @@ def make_stack(n=3):
     return Stack(np.random.default_rng(n).normal(100, 5, (n, *SHAPE)).astype(np.float32))
 
 
+def make_evidence(n=3):
+    nothing = Hits(np.zeros(SHAPE, bool), np.zeros(SHAPE, bool))
+    return Evidence(make_stack(n), nothing, (nothing,) * n)
+
+
 def make_detection(parameters=None, n=3, factors=None):
     """What a run may give, without a run."""
     rng = np.random.default_rng(5)
@@ -124,7 +132,16 @@ def make_detection(parameters=None, n=3, factors=None):
     statistics = make_stack(n).statistics()
     auxclean = statistics.median2d - 1
     flux = FluxFactors(factors or (1.0,) * n)
-    return Detection(parameters or Parameters(), statistics, masks, CODES, auxclean, None, flux)
+    return Detection(
+        parameters or Parameters(),
+        statistics,
+        masks,
+        CODES,
+        auxclean,
+        None,
+        flux,
+        make_evidence(n),
+    )
 
 
 @pytest.fixture
@@ -264,9 +281,7 @@ def test_masks_come_back(n, seed):
     rng = np.random.default_rng(seed)
     masks = Masks(*(rng.random(shape) < 0.3 for shape in (SHAPE, SHAPE, (n, *SHAPE), SHAPE)))
     made = make_detection(n=n)
-    detection = Detection(
-        made.parameters, made.statistics, masks, CODES, made.auxclean, None, made.flux
-    )
+    detection = replace(made, masks=masks)
     hdul = crmasks_hdul(detection, fits.Header(), [])
     stored = read_crmasks(through_a_file(hdul))
     for name in ("mediancr", "meancrt", "crmasks", "meancr"):
@@ -323,8 +338,7 @@ def test_stored_masks_combine_as_the_detection_does(use_auxmedian, coincidences)
         }
     )
     stack, noise, made = make_stack(5), Noise(1.5, 2.0), make_detection(parameters, 5)
-    statistics = stack.statistics(coincidences)
-    detection = Detection(parameters, statistics, made.masks, CODES, made.auxclean, None, made.flux)
+    detection = replace(made, statistics=stack.statistics(coincidences))
     stored = read_crmasks(through_a_file(crmasks_hdul(detection, fits.Header(), [])))
     combined = apply_masks(stored, stack, noise, use_auxmedian)
     for name, expected in detection.combine(stack, noise).items():
@@ -422,6 +436,20 @@ def test_tables_share_the_numbers_of_features(tmp_path):
         assert not numbers & found
         numbers |= found
     assert numbers == {1, 2, 3, 4}
+
+
+def test_table_of_pixels_masked_in_all_exposures(tmp_path):
+    made = make_detection()
+    crmasks = np.random.default_rng(3).random((3, *SHAPE)) < 0.8
+    made = replace(made, masks=replace(made.masks, crmasks=crmasks))
+    write_problematic(made.problematic, tmp_path)
+    text = (tmp_path / "problematic_pixels.csv").read_text()
+    rows = [[int(value) for value in row.values()] for row in csv.DictReader(io.StringIO(text))]
+    y, x = np.nonzero(crmasks.all(axis=0))
+    expected = sorted(zip(x + 1, y + 1, CODES[y, x], strict=True))
+    assert len(expected) > 10
+    assert sorted(tuple(row[1:]) for row in rows) == expected
+    assert rows == sorted(rows, key=lambda row: row[0])
 
 
 def test_tables_without_features(tmp_path):

@@ -188,8 +188,10 @@ def test_tables_and_figures_are_in_the_work_folder(sequence):
     work = sequence.folder / "obsid1_work"
     names = {path.name for path in work.iterdir()}
     tables = {f"mediancr_identified_{name}.csv" for name in ("any4", "only3", "only2", "other")}
-    figures = {"diagnostic_histogram2d.png", "diagnostic_mediancr.png"}
-    assert names >= tables | figures | {"params_used.yaml"} | set(FRAMES)
+    figures = {"diagnostic_histogram2d.png", "diagnostic_mediancr.png", "diagnostic_meancr.png"}
+    figures |= {f"diagnostic_crmask{i}.png" for i in (1, 2, 3)}
+    figures |= {"problematic_pixels.csv", "report.html", "params_used.yaml"}
+    assert names >= tables | figures | set(FRAMES)
     rows = [line for name in tables for line in (work / name).read_text().splitlines()[1:]]
     positions = {tuple(int(number) for number in row.split(",")[1:3]) for row in rows}
     assert {(column + 1, row + 1) for row, column in DOUBLE} <= positions

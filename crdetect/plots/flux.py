@@ -69,7 +69,8 @@ def number_at_median(flux: FluxFactors) -> Figure:
         interpolation="nearest",
         aspect="auto" if max(rows, columns) > 2 * min(rows, columns) else "equal",
     )
-    figure.colorbar(drawn, ax=image, ticks=range(1, n + 1), label="exposure")
+    bar = image.inset_axes([1.02, 0, 0.03, 1])  # as high as the image
+    figure.colorbar(drawn, cax=bar, ticks=range(1, n + 1), label="exposure")
     image.set(xlabel="x (FITS pixel)", ylabel="y (FITS pixel)", title="Exposure at the median")
     share = np.bincount(number.ravel(), minlength=n + 1)[1:] / max(np.count_nonzero(number), 1)
     bars = shares.bar(range(1, n + 1), share, color=colors(np.arange(n)), edgecolor="k")

@@ -1,13 +1,15 @@
-"""Numbers beside points of a panel, none over another."""
+"""Labels beside points of a panel, none over another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
 _SIZE_PT = 6.0
 _DIGIT_WIDTH = 0.66  # of the size of the font, with some air
@@ -44,28 +46,50 @@ def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, m
     root = ax.figure.canvas.figure  # a panel's own figure may be a part of it
     root.draw_without_rendering()
     root.set_layout_engine("none")  # settled: it must not move under the numbers
-    pixel = root.dpi / 72
+    texts, _ = write_labels(ax, x, y, [str(number) for number in numbers[:most]])
+    for text in texts:
+        text.set_path_effects([withStroke(linewidth=1.2, foreground="w")])
+    return len(texts)
+
+
+def write_labels(
+    ax: Axes, x: np.ndarray, y: np.ndarray, labels: Sequence[str]
+) -> tuple[list[Text], LineCollection]:
+    """Write labels beside the first of some points, as many as there is room for.
+
+    Parameters
+    ----------
+    ax : Axes
+        Final in its place, limits and scales.
+    x, y : arrays
+        Points, the most important first.
+    labels : sequence of str
+        Of the first points.
+
+    Returns
+    -------
+    texts : list of Text
+        What was written.
+    lines : LineCollection
+        Lines that lead to the labels far from their points.
+    """
+    pixel = ax.figure.get_dpi() / 72
     points = ax.transData.transform(np.column_stack([x, y]))
     room = _Room(ax.bbox.extents, points, pixel)
     to_data = ax.transData.inverted()
-    leaders, written = [], 0
-    for i, number in enumerate(numbers[:most]):
-        place = room.take(points[i], len(str(number)))
+    leaders, texts = [], []
+    for i, label in enumerate(labels):
+        place = room.take(points[i], len(label))
         if place is None:
             continue
-        written += 1
         where = to_data.transform(place.centre)
-        _write(ax, where, str(number))
+        text = ax.text(*where, label, fontsize=_SIZE_PT, ha="center", va="center", zorder=8)
+        texts.append(text)
         if place.leader:
             leaders.append([(x[i], y[i]), where])
     lines = LineCollection(leaders, colors="0.45", linewidths=0.4, zorder=4)
     ax.add_collection(lines, autolim=False)
-    return written
-
-
-def _write(ax: Axes, where: np.ndarray, text: str) -> None:
-    label = ax.text(*where, text, fontsize=_SIZE_PT, ha="center", va="center", zorder=8)
-    label.set_path_effects([withStroke(linewidth=1.2, foreground="w")])
+    return texts, lines
 
 
 class _Place(NamedTuple):

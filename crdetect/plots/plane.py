@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Colormap, LogNorm
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
@@ -47,6 +48,21 @@ def draw_density(
     )
 
 
+def draw_density_image(
+    ax: Axes, limits: Limits, counts: np.ndarray, norm: LogNorm, cmap: Colormap
+) -> AxesImage:
+    """Draw the counts as an image: much quicker than `draw_density` where pages are written."""
+    return ax.imshow(
+        np.ma.masked_equal(counts, 0),
+        norm=norm,
+        cmap=cmap,
+        origin="lower",
+        extent=(limits.xmin, limits.xmax, 0, limits.ymax),
+        interpolation="nearest",
+        aspect="auto",
+    )
+
+
 def draw_criterion(ax: Axes, limits: Limits, criterion: Criterion) -> list[Line2D]:
     """Draw the final boundary and the threshold over the whole width."""
     x, y = sample(criterion.boundary.curve, limits)
@@ -71,8 +87,8 @@ def typical_threshold(criterion: Criterion) -> tuple[float, str]:
     return value, f"{what}: {value:.4g} ADU"
 
 
-def name_axes(ax: Axes, title: str) -> None:
+def name_axes(ax: Axes, title: str, y_label: str = Y_LABEL) -> None:
     """Write the labels of the plane's axes and a title."""
     ax.set_xlabel(X_LABEL)
-    ax.set_ylabel(Y_LABEL)
+    ax.set_ylabel(y_label)
     ax.set_title(title, fontsize="medium")

@@ -1,0 +1,427 @@
+"""Pages of features, two for each: the images around it, and its pixels in the diagram.
+
+Figures and their artists are made once and get the data of one feature after the other: making
+them anew would take most of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from crdetect.combine import Combination
+from crdetect.masks import Feature
+from crdetect.pipeline import Detection, Progress
+from crdetect.plots.diagnostic import Flagged, Plane, subject_mediancr
+from crdetect.plots.images import MISSING_COLOR, grey_limits
+from crdetect.plots.labels import write_labels
+from crdetect.plots.plane import FINAL_COLOR, draw_density_image, name_axes, typical_threshold
+from crdetect.plots.style import LOOKS, ORANGE, Y_LABEL, count_norm, grey_density_map, new_figure
+from crdetect.plots.window import Window, outline
+
+_PAGE_IN = (11.0, 7.8)  # fits on A4 and on letter
+_DPI = 100  # of the images: their pixels are large
+_FADED = 0.3  # opacity of the pixels of other features
+_MOST_LABELS = 15
+_LEAST_LABELLED = 0.1  # of the height of the highest pixel
+_MOST_ROWS = 30
+_LINES = ("-", "--")
+# Glyphs of the fonts that every PDF viewer has are not laid out and embedded one by one: that would
+# take half of the time. They have the characters of Windows 1252 only, and one weight is theirs.
+_FONTS = {"pdf.use14corefonts": True, "font.weight": 500, "axes.titleweight": 500}
+_FONTS |= {"axes.labelweight": 500, "figure.titleweight": 500, "figure.labelweight": 500}
+_FONTS |= {"axes.formatter.use_mathtext": True}  # no look for a minus in other fonts
+_Y_LABEL = Y_LABEL.replace("−", "–")
+_SOME = 20  # messages on the progress of a file
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The images that the pages of a run show.
+
+    Attributes
+    ----------
+    detection : Detection
+        What a run found.
+    corrected_adu : (rows, columns) array
+        The median with its cosmic rays replaced.
+    plane : Plane
+        The diagram of MEDIANCR.
+    """
+
+    detection: Detection
+    corrected_adu: np.ndarray
+    plane: Plane
+
+    @classmethod
+    def of(cls, detection: Detection, combined: Mapping[str, Combination]) -> Sheet:
+        """Take what is needed from a run."""
+        subject = subject_mediancr(detection)
+        plane = Plane.of(detection, subject, Flagged.of(subject, detection.statistics))
+        return cls(detection, combined["mediancr"].value, plane)
+
+    def window(self, feature: Feature) -> Window:
+        """Choose the surroundings of a feature."""
+        semiwindow = self.detection.parameters.general.semiwindow
+        return Window.around(feature, semiwindow, self.detection.codes.shape)
+
+    def heights(self, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+        """Place the pixels of a feature in the diagram: x and y, ADU."""
+        statistics = self.detection.statistics
+        x = statistics.min2d[feature.y, feature.x]
+        return x, statistics.median2d[feature.y, feature.x] - x
+
+
+def write_pages(path: Path, sheet: Sheet, features: Sequence[Feature], progress: Progress) -> None:
+    """Write a PDF file with two pages for each feature.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sheet : Sheet
+        What to draw from.
+    features : sequence of Feature
+        One at least.
+    progress : callable
+        Told which feature is drawn.
+    """
+    step = -(-len(features) // _SOME)
+    with (
+        mpl.rc_context(_FONTS),
+        PdfPages(path, metadata={"Creator": "crdetect", "Title": path.stem}) as pdf,
+    ):
+        images, diagram = _ImagesPage(sheet), _DiagramPage(sheet)
+        for i, feature in enumerate(features):
+            if i % step == 0:
+                progress(f"drawing {path.name}: feature {i + 1} of {len(features)}")
+            for page in (images, diagram):
+                page.show(feature)
+                page.figure.set_dpi(_DPI)
+                # Figure.savefig would draw each page twice
+                FigureCanvasPdf(page.figure).print_pdf(pdf)
+
+
+def feature_figures(sheet: Sheet, feature: Feature) -> tuple[Figure, Figure]:
+    """Draw the two pages of one feature.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        What to draw from.
+    feature : Feature
+        The feature.
+
+    Returns
+    -------
+    tuple of two Figure
+        The images around it, and its pixels in the diagram.
+    """
+    images, diagram = _ImagesPage(sheet), _DiagramPage(sheet)
+    images.show(feature)
+    diagram.show(feature)
+    return images.figure, diagram.figure
+
+
+def describe(sheet: Sheet, feature: Feature) -> str:
+    """Say in a line which feature it is."""
+    x, y = feature.x + 1, feature.y + 1
+    height = np.nan_to_num(sheet.heights(feature)[1])
+    top = int(height.argmax())
+    pixels = "1 pixel" if x.size == 1 else f"{x.size} pixels"
+    return (
+        f"CR {feature.number} ({feature.class_name}): {pixels}, "
+        f"x {x.min()}–{x.max()}, y {y.min()}–{y.max()}; highest at ({x[top]}, {y[top]}), "
+        f"{height[top]:.4g} ADU above the minimum"
+    )
+
+
+def _explain(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
+    """Explain markers or lines, their colours, at the bottom of a page.
+
+    A legend would be laid out again for each page.
+    """
+    width = 0.92 / len(entries)
+    for i, (symbol, color, text) in enumerate(entries):
+        place = 0.05 + width * i
+        if symbol in _LINES:
+            line = Line2D([place - 0.03, place], [0.028, 0.028], color=color, linestyle=symbol)
+        else:
+            line = Line2D([place], [0.028], color=color, linestyle="none", marker=symbol)
+        figure.add_artist(line)
+        figure.text(place + 0.008, 0.028, text, va="center", fontsize="small")
+
+
+# ---------------------------------------------------------------------------------------------
+# First page: images
+
+
+class _ImagesPage:
+    """The exposures, the median, the codes and the corrected median around a feature."""
+
+    def __init__(self, sheet: Sheet):
+        self._sheet = sheet
+        names = [f"exposure {i}" for i in range(1, len(sheet.detection.masks.crmasks) + 1)]
+        names += ["median2d", "codes", "mediancr (corrected)"]
+        self.figure = new_figure(*_PAGE_IN)
+        self.figure.set_layout_engine("none")
+        self._title = self.figure.suptitle(" ", fontsize="medium", y=0.97)
+        axes = _grid(self.figure, len(names))
+        self._panels = [_Panel(ax, name) for ax, name in zip(axes, names, strict=True)]
+        self._bar = _Bar(self.figure, f"ADU ({sheet.detection.parameters.general.color_scale})")
+        entries = [("s", look.color, look.label) for look in LOOKS.values()]
+        entries.append(("-", ORANGE, "masked in this image"))
+        if not sheet.detection.statistics.count2d.all():
+            entries.append(("s", MISSING_COLOR, "no value"))
+        _explain(self.figure, entries)
+
+    def show(self, feature: Feature) -> None:
+        """Show another feature."""
+        sheet, detection = self._sheet, self._sheet.detection
+        window = sheet.window(feature)
+        exposures = [window.cut(image) for image in detection.evidence.stack.exposures]
+        median = window.cut(detection.statistics.median2d)
+        images = [*exposures, median, window.cut(sheet.corrected_adu)]
+        low, high = grey_limits(np.stack(images), detection.parameters.general.color_scale)
+        *panels, middle, codes, corrected = self._panels
+        crmasks = detection.masks.crmasks
+        for panel, image, crmask in zip(panels, exposures, crmasks, strict=True):
+            hit = np.count_nonzero(crmask[feature.y, feature.x])
+            note = f": {hit} of {feature.x.size} masked"
+            panel.show(image, window, (low, high), window.cut(crmask), note)
+        middle.show(median, window, (low, high), window.cut(detection.masks.mediancr))
+        corrected.show(images[-1], window, (low, high), np.zeros(window.shape, bool))
+        own = np.zeros(window.shape, bool)
+        own[feature.y - window.rows.start, feature.x - window.columns.start] = True
+        codes.show(_paint(window.cut(detection.codes), own), window, (low, high), own)
+        self._bar.show(low, high)
+        self._title.set_text(describe(sheet, feature))
+
+
+def _grid(figure: Figure, n: int) -> list[Axes]:
+    """Make panels of equal size, of which the outer ones have labels."""
+    columns = 3 if n <= 6 else 4 if n <= 8 else 5
+    rows = -(-n // columns)
+    grid = figure.add_gridspec(
+        rows, columns, left=0.07, right=0.92, bottom=0.12, top=0.9, wspace=0.08, hspace=0.14
+    )
+    axes: list[Axes] = []
+    for i in range(n):
+        shared = axes[0] if axes else None
+        ax = figure.add_subplot(grid[divmod(i, columns)], sharex=shared, sharey=shared)
+        _label_outside(ax, left=i % columns == 0, bottom=i + columns >= n)
+        axes.append(ax)
+    for axis in (axes[0].xaxis, axes[0].yaxis):
+        axis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+        axis.set_major_formatter(FuncFormatter(_number))
+    figure.supxlabel("x (FITS pixel)", fontsize="medium", y=0.055)
+    figure.supylabel("y (FITS pixel)", fontsize="medium")
+    return axes
+
+
+def _label_outside(ax: Axes, left: bool, bottom: bool) -> None:
+    """Keep the ticks of the outer panels only, and the title where it is: both save time."""
+    ax.tick_params(labelsize="small")
+    ax.yaxis.set_visible(left)
+    ax.xaxis.set_visible(bottom)
+    _settle(ax)
+
+
+def _settle(ax: Axes) -> None:
+    """Put title and labels where they are to stay, so that their place is not sought again."""
+    ax.set_title(" ", y=1.0)
+    ax.xaxis.set_label_coords(0.5, -0.11)
+    ax.yaxis.set_label_coords(-0.11, 0.5)
+
+
+def _number(value: float, _: int) -> str:
+    """Write a number with a plain minus."""
+    return f"{value:g}"
+
+
+class _Panel:
+    """An image and the outline of a mask."""
+
+    def __init__(self, ax: Axes, name: str):
+        self._name = name
+        self.image = ax.imshow(
+            np.zeros((2, 2)),
+            cmap=mpl.colormaps["gray"].with_extremes(bad=MISSING_COLOR),
+            origin="lower",
+            interpolation="nearest",
+        )
+        (self._outline,) = ax.plot([], [], color=ORANGE, linewidth=1.0, scalex=False, scaley=False)
+        ax.set_facecolor("0.93")
+        self._title = ax.set_title(name, fontsize="small", y=1.0)
+
+    def show(
+        self,
+        image: np.ndarray,
+        window: Window,
+        limits: tuple[float, float],
+        mask: np.ndarray,
+        note: str = "",
+    ) -> None:
+        """Show another image, and add a note to its name."""
+        self.image.set_data(image)
+        self.image.set_extent(window.extent)
+        self.image.set_clim(*limits)
+        self._title.set_text(f"{self._name}{note}")
+        # one line with gaps takes a fraction of many segments
+        corners = np.pad(
+            outline(mask) + window.first, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan
+        )
+        self._outline.set_data(corners.reshape(-1, 2).T)
+
+
+class _Bar:
+    """The scale of greys; a colour bar of matplotlib would be made anew for each page."""
+
+    def __init__(self, figure: Figure, label: str):
+        self._ax = figure.add_axes((0.935, 0.14, 0.014, 0.74))
+        self._image = self._ax.imshow(
+            np.linspace(0, 1, 256)[:, np.newaxis], cmap="gray", origin="lower", aspect="auto"
+        )
+        self._ax.xaxis.set_visible(False)
+        self._ax.yaxis.tick_right()
+        self._ax.yaxis.set_major_locator(MaxNLocator(6))
+        self._ax.yaxis.set_major_formatter(FuncFormatter(_number))
+        _settle(self._ax)
+        self._ax.set_ylabel(label)
+        self._ax.yaxis.set_label_coords(4.2, 0.5)
+
+    def show(self, low: float, high: float) -> None:
+        """Show another scale."""
+        self._image.set_extent((0, 1, low, high))
+
+
+def _paint(codes: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Colour codes; the pixels of other features are faded."""
+    table = np.zeros((max(LOOKS) + 1, 4))
+    for code, look in LOOKS.items():
+        table[code] = to_rgba(look.color)
+    painted = table[codes]
+    painted[..., 3] *= np.where(own, 1.0, _FADED)
+    return painted
+
+
+# ---------------------------------------------------------------------------------------------
+# Second page: the diagram
+
+
+class _DiagramPage:
+    """The pixels of a feature in the whole diagram, in the part they take, and in a table."""
+
+    def __init__(self, sheet: Sheet):
+        self._sheet = sheet
+        self.figure = new_figure(*_PAGE_IN)
+        self.figure.set_layout_engine("none")
+        self._title = self.figure.suptitle(" ", fontsize="medium", y=0.97)
+        whole = self.figure.add_axes((0.075, 0.56, 0.43, 0.34))
+        self._part = self.figure.add_axes((0.075, 0.14, 0.43, 0.33))
+        self._points = []
+        for ax, title in ((whole, "in the diagram"), (self._part, "enlarged: x, y (FITS pixel)")):
+            plane = sheet.plane
+            norm = count_norm(1.0, plane.counts)
+            draw_density_image(ax, plane.limits, plane.counts, norm, grey_density_map())
+            plane.draw_criterion(ax)
+            name_axes(ax, "", _Y_LABEL)
+            _settle(ax)
+            ax.set_title(title, fontsize="medium", y=1.0)
+            ax.tick_params(labelsize="small")
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+            self._points.append(_Points(ax))
+        self._part.yaxis.set_major_locator(MaxNLocator(5))
+        sheet.plane.set_scales(whole)
+        whole.yaxis.set_minor_locator(NullLocator())
+        for axis in (whole.xaxis, whole.yaxis, self._part.xaxis, self._part.yaxis):
+            axis.set_major_formatter(FuncFormatter(_number))
+        self._table = self.figure.text(
+            0.54, 0.9, "", va="top", family="monospace", fontsize=7, linespacing=1.5
+        )
+        self._labels: list = []
+        entries = [(look.marker, look.color, look.label) for look in LOOKS.values()]
+        if sheet.plane.criterion is not None:
+            _, threshold = typical_threshold(sheet.plane.criterion)
+            entries = [("-", FINAL_COLOR, "boundary"), ("--", "k", threshold), *entries]
+        _explain(self.figure, entries)
+
+    def show(self, feature: Feature) -> None:
+        """Show another feature."""
+        x, y = self._sheet.heights(feature)
+        for points in self._points:
+            points.show(x, y, feature.code)
+        order = np.argsort(-np.nan_to_num(y), kind="stable")
+        self._part.set_xlim(_padded(x, least=1.0))
+        self._part.set_ylim(_padded(np.append(y, 0.0), least=1.0))
+        self._write_labels(feature, x[order], y[order], order)
+        self._table.set_text("\n".join(self._rows(feature, x, y, order)))
+        self._title.set_text(describe(self._sheet, feature))
+
+    def _write_labels(
+        self, feature: Feature, x: np.ndarray, y: np.ndarray, order: np.ndarray
+    ) -> None:
+        for artist in self._labels:
+            artist.remove()
+        some = order[:_MOST_LABELS][y[:_MOST_LABELS] >= _LEAST_LABELLED * y[0]]
+        labels = [f"{feature.x[i] + 1}, {feature.y[i] + 1}" for i in some]
+        texts, lines = write_labels(self._part, x, y, labels)
+        self._labels = [*texts, lines]
+
+    def _rows(self, feature: Feature, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> list[str]:
+        """Write the values of the pixels, the highest first."""
+        exposures = self._sheet.detection.evidence.stack.exposures
+        names = ["min2d", "med–min", *(f"exp. {i}" for i in range(1, len(exposures) + 1))]
+        head = f"{'x':>5}{'y':>6} code" + "".join(f"{name:>10}" for name in names)
+        rows = [head, "-" * len(head)]
+        for i in order[:_MOST_ROWS]:
+            values = [x[i], y[i], *exposures[:, feature.y[i], feature.x[i]]]
+            numbers = "".join(f"{value:>10.2f}" for value in values)
+            rows.append(f"{feature.x[i] + 1:>5}{feature.y[i] + 1:>6}{feature.code[i]:>5}{numbers}")
+        if order.size > _MOST_ROWS:
+            rows.append(f"… and {order.size - _MOST_ROWS} lower ones: see the CSV table")
+        return rows
+
+
+class _Points:
+    """Pixels in the diagram, each code in its look."""
+
+    def __init__(self, ax: Axes):
+        self.lines = {
+            code: ax.plot(
+                [],
+                [],
+                linestyle="none",
+                marker=look.marker,
+                markersize=1.2 * look.size,
+                markerfacecolor=look.color,
+                markeredgecolor="k",
+                markeredgewidth=0.3,
+                label=look.label,
+                zorder=5,
+            )[0]
+            for code, look in LOOKS.items()
+        }
+
+    def show(self, x: np.ndarray, y: np.ndarray, code: np.ndarray) -> None:
+        """Show other pixels."""
+        for value, line in self.lines.items():
+            line.set_data(x[code == value], y[code == value])
+
+
+def _padded(values: np.ndarray, least: float) -> tuple[float, float]:
+    """Limits around values, with room for labels."""
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    room = max(0.18 * (high - low), least)
+    return low - room, high + room

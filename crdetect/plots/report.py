@@ -1,0 +1,287 @@
+"""The report of a run: one HTML file that needs nothing else, neither network nor server."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import html
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from crdetect import __version__
+from crdetect.masks import CLASSES, Feature
+from crdetect.parameters import Block, describe_block, yaml_value
+from crdetect.pipeline import Detection
+from crdetect.plots.images import MISSING_COLOR, grey_limits
+from crdetect.plots.pages import Sheet, describe
+from crdetect.plots.style import LOOKS
+from crdetect.plots.window import Window
+
+_MOST_BYTES = 8_000_000  # of the features' images: a third more in the file
+_LARGEST_SIDE_PX = 101  # of the surroundings of a feature; larger ones are thinned out
+_FIGURE_WIDTH_PX = 1600
+_JPEG_QUALITY = 85
+_MARKS = {"GOOD": "✓", "PARTIAL": "!", "BAD": "✗"}  # of verdicts
+
+# places in the palette of the images: greys from 0 on, then these
+_GREYS = 250
+_MISSING, _CLEAR = 250, 251
+_FIRST_CODE = 251  # code 1 is at 252
+
+
+def write_report(path: Path, sheet: Sheet, history: Sequence[str], figures: Sequence[Path]) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    path : Path
+        The file, HTML.
+    sheet : Sheet
+        The images of the run.
+    history : sequence of str
+        Lines on the input.
+    figures : sequence of Path
+        Figures of the run, PNG, which are put into the file.
+    """
+    detection = sheet.detection
+    features = list(_features(sheet))
+    parts = {
+        "title": "Cosmic rays in equivalent exposures",
+        "subtitle": html.escape(_subtitle(detection)),
+        "counts": _counts(detection),
+        "checks": _checks(detection),
+        "figures": "\n".join(map(_figure, figures)),
+        "shown": _shown(len(features), len(detection.features)),
+        "legend": _legend(),
+        "history": "\n".join(f"<li>{html.escape(line.strip('- '))}</li>" for line in history),
+        "parameters": "\n".join(map(_parameters, detection.parameters.active_blocks())),
+        "data": _data(detection, features),
+        "style": _template("report.css"),
+        "script": _template("report.js"),
+    }
+    path.write_text(Template(_template("report.html")).substitute(parts), encoding="utf-8")
+
+
+def _template(name: str) -> str:
+    return (files("crdetect.plots") / "templates" / name).read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------
+# Texts and tables
+
+
+def _subtitle(detection: Detection) -> str:
+    rows, columns = detection.codes.shape
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"{detection.parameters.general.crmethod}, {len(detection.masks.crmasks)} exposures of "
+        f"{rows} × {columns} pixels (rows × columns). crdetect {__version__}, {now}"
+    )
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", marked: str = ""
+) -> str:
+    """Write a table; texts are escaped. A row that ends with True is marked by a class."""
+    lines = [f"<table><caption>{html.escape(caption)}</caption>", _row("th", head, "")]
+    for row in rows:
+        changed = row[-1] is True
+        cells = [cell for cell in row if not isinstance(cell, bool)]
+        lines.append(_row("td", cells, marked if changed else ""))
+    return "\n".join([*lines, "</table>"])
+
+
+def _row(tag: str, cells: Sequence[Any], css: str) -> str:
+    texts = (
+        f'<{tag} class="number">{cell}</{tag}>'
+        if isinstance(cell, int)
+        else f"<{tag}>{html.escape(str(cell))}</{tag}>"
+        for cell in cells
+    )
+    return f'<tr class="{css}">' + "".join(texts) + "</tr>"
+
+
+def _counts(detection: Detection) -> str:
+    masks = detection.masks
+    named = {"MEDIANCR": masks.mediancr, "MEANCRT": masks.meancrt}
+    named |= {f"CRMASK{i}": mask for i, mask in enumerate(masks.crmasks, start=1)}
+    named |= {"MEANCR": masks.meancr, "masked in all exposures": masks.crmasks.all(axis=0)}
+    pixels = [(name, int(np.count_nonzero(mask))) for name, mask in named.items()]
+    codes = np.bincount(detection.codes.ravel(), minlength=max(LOOKS) + 1)
+    looks = [(look.label, int(codes[code])) for code, look in LOOKS.items()]
+    return (
+        _table(("mask", "pixels"), pixels, "Masks")
+        + _table(("class", "features"), detection.features.counts().items(), "MEDIANCR, features")
+        + _table(("found by", "pixels"), looks, "MEDIANCR, pixels")
+    )
+
+
+def _checks(detection: Detection) -> str:
+    """Write the checks of noise and equivalence, and what the run found out by itself."""
+    checks = getattr(getattr(detection, "quality", None), "checks", ())
+    rows = [
+        (
+            check.name,
+            f"{check.value:.4g}",
+            check.accepted,
+            f"{_MARKS[check.verdict.name]} {check.verdict.name}",
+            check.advice if check.verdict.value else "",
+        )
+        for check in checks
+    ]
+    found = [(name, yaml_value(_rounded(value))) for name, value in detection.used().items()]
+    expected = detection.diagram.expected_above if detection.diagram else None
+    if expected is not None:
+        found.append(("clean pixels expected above the boundary", f"{expected:.3g}"))
+    head = ("check", "value", "criterion", "verdict", "advice")
+    tables = [_table(head, rows, "Checks")] if rows else []
+    tables += [_table(("", "value"), found, "Found out in the run")] if found else []
+    return "\n".join(tables) or "<p>Nothing was measured in this run.</p>"
+
+
+def _rounded(value: Any) -> Any:
+    return np.round(value, 4).tolist() if isinstance(value, list | float) else value
+
+
+def _parameters(block: Block) -> str:
+    rows = [
+        (
+            item.name,
+            yaml_value(value),
+            yaml_value(item.default),
+            f"{item.description}{f' [{item.unit}]' if item.unit else ''}",
+            value != json.loads(json.dumps(item.default)),
+        )
+        for item, value in zip(
+            describe_block(type(block)), block.model_dump(mode="json").values(), strict=True
+        )
+    ]
+    return _table(("parameter", "value", "default", "meaning"), rows, block.title, "changed")
+
+
+def _shown(shown: int, total: int) -> str:
+    if shown == total:
+        return f"{total} features."
+    return f"The {shown} highest of {total} features: more would make this file too large."
+
+
+def _legend() -> str:
+    return "".join(
+        f'<span class="swatch" style="background:{look.color}"></span>{html.escape(look.label)}'
+        for look in LOOKS.values()
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Images
+
+
+def _figure(path: Path) -> str:
+    return (
+        f'<figure><img src="{_as_url(path)}" alt="{html.escape(path.name)}">'
+        f"<figcaption>{html.escape(path.name)}</figcaption></figure>"
+    )
+
+
+def _as_url(path: Path) -> str:
+    """Put a figure into a URL, as PNG or as a reduced JPEG, whichever is smaller."""
+    png = path.read_bytes()
+    with Image.open(path) as image:
+        image.thumbnail((_FIGURE_WIDTH_PX, 2 * _FIGURE_WIDTH_PX), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    jpeg = buffer.getvalue()
+    kind, content = ("jpeg", jpeg) if len(jpeg) < len(png) else ("png", png)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _data(detection: Detection, features: list[dict[str, Any]]) -> str:
+    n = len(detection.masks.crmasks)
+    names = _names(n)
+    content = {
+        "images": names,
+        "exposures": list(range(n)),
+        "before": names.index("median2d"),
+        "after": names.index("mediancr (corrected)"),
+        "classes": CLASSES,
+        "features": features,
+    }
+    # nothing in the data can end the script that holds them
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _names(nexposures: int) -> list[str]:
+    exposures = [f"exposure {i}" for i in range(1, nexposures + 1)]
+    return [*exposures, "median2d", "mediancr (corrected)", "AUXCLEAN"]
+
+
+def _features(sheet: Sheet) -> Iterator[dict[str, Any]]:
+    """Yield what the gallery shows of each feature, the highest first, as far as there is room."""
+    heights = {}
+    for feature in sheet.detection.features:
+        heights[feature.number] = float(np.nan_to_num(sheet.heights(feature)[1]).max())
+    used = 0
+    for feature in sorted(sheet.detection.features, key=lambda f: -heights[f.number]):
+        record, size = _record(sheet, feature)
+        used += size
+        if used > _MOST_BYTES:
+            return
+        yield record | {"height": round(heights[feature.number], 2)}
+
+
+def _record(sheet: Sheet, feature: Feature) -> tuple[dict[str, Any], int]:
+    window = sheet.window(feature)
+    step = -(-max(window.shape) // _LARGEST_SIDE_PX)
+    sprite = _sprite(sheet, window, step)
+    png = _png(sprite)
+    crmasks = sheet.detection.masks.crmasks
+    return {
+        "number": feature.number,
+        "class": feature.class_name,
+        "size": feature.x.size,
+        "text": describe(sheet, feature),
+        "hits": np.count_nonzero(crmasks[:, feature.y, feature.x], axis=1).tolist(),
+        "left": window.columns.start + 1,
+        "bottom": window.rows.start + 1,
+        "step": step,
+        "rows": sprite.shape[0],
+        "columns": sprite.shape[1] // (len(_names(len(crmasks))) + 1),
+        "png": base64.b64encode(png).decode(),
+    }, len(png)
+
+
+def _sprite(sheet: Sheet, window: Window, step: int) -> np.ndarray:
+    """Put the images of a window side by side, the codes last, as places in the palette."""
+    detection = sheet.detection
+    images = [*detection.evidence.stack.exposures, detection.statistics.median2d]
+    images += [sheet.corrected_adu, detection.auxclean]
+    cuts = np.stack([window.cut(image)[::step, ::step] for image in images])
+    low, high = grey_limits(cuts[:-1], detection.parameters.general.color_scale)
+    with np.errstate(invalid="ignore"):
+        grey = np.clip((cuts - low) / (high - low), 0, 1) * (_GREYS - 1)
+    tiles = np.where(np.isnan(cuts), _MISSING, np.nan_to_num(grey).round()).astype(np.uint8)
+    codes = window.cut(detection.codes)[::step, ::step] + np.uint8(_FIRST_CODE)
+    return np.hstack([*tiles, codes])[::-1]  # the first row of an image file is at its top
+
+
+def _png(sprite: np.ndarray) -> bytes:
+    image = Image.fromarray(sprite, "P")
+    image.putpalette(_palette())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=_CLEAR, optimize=False)
+    return buffer.getvalue()
+
+
+def _palette() -> bytes:
+    grey = np.repeat(np.linspace(0, 255, _GREYS).round().astype(np.uint8), 3).tobytes()
+    colors = [MISSING_COLOR, "#FFFFFF", *(LOOKS[code].color for code in sorted(LOOKS))]
+    return grey + bytes(round(255 * part) for color in colors for part in to_rgb(color))

@@ -385,8 +385,8 @@ class SchemaRecipe(BaseRecipe):
     ) -> tuple[Detection, dict[str, Combination], fits.HDUList, dict[str, Any]]:
         """Find the cosmic rays, and combine; return also the masks as a product, and a summary.
 
-        Tables of what was found (CSV), figures (PNG, PDF), the report and ``params_used.yaml`` go to
-        the work folder.
+        Tables of what was found (CSV), figures (PNG, PDF), the report and ``params_used.yaml`` go
+        to the work folder.
         """
         exposures = job.exposures
         detection = detect_with_person(

@@ -13,7 +13,7 @@ import pytest
 import crdetect
 from crdetect import cli
 from crdetect.interactive.keys import WINDOWS
-from crdetect.parameters import BLOCKS, MM, Inputs, Parameters, describe_block, yaml_value
+from crdetect.parameters import BLOCKS, MM, Inputs, describe_block, yaml_value
 from crdetect.products import CSV_COLUMNS, PATTERNS
 
 pytest.importorskip("sphinx", reason="pip install '.[docs]' gives sphinx")

@@ -1,0 +1,172 @@
+"""Joint detection step by step: match the exposures, fit their noise, compare hypotheses."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from crdetect.joint.hits import Thresholds, find_hits
+from crdetect.joint.matching import Matched, gradients, match
+from crdetect.joint.noise_model import NoiseModel, fit_noise_model
+from crdetect.noise import Noise
+from crdetect.parameters import Joint
+from crdetect.stack import Stack, Statistics
+
+_logger = logging.getLogger(__name__)
+
+_SMOOTHING_PX = 0.6
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes the exposures differ, found from themselves; electrons.
+
+    Attributes
+    ----------
+    matched : Matched
+        Their template and their differences.
+    model : NoiseModel
+        Variance that Poisson and read noise do not explain.
+    inflation : (rows, columns) array of float32
+        Variance of a value relative to Poisson and read noise, at least 1.
+    """
+
+    matched: Matched
+    model: NoiseModel
+    inflation: np.ndarray
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the exposures differ by their noise only, as far as can be seen."""
+        return self.matched.differences_e is None and not any(self.model.terms)
+
+    def noise(self, noise: Noise) -> Noise:
+        """Give a map of read noise that has all the variance beyond Poisson's."""
+        read2 = np.square(noise.rnoise_adu)
+        signal = np.maximum(self.matched.template_e, 0) / np.square(noise.gain)
+        total = (signal + read2) * self.inflation - signal
+        return Noise(noise.gain, np.sqrt(np.maximum(total, 0)), noise.nbinom_shape)
+
+
+@dataclass(frozen=True)
+class JointHits:
+    """What joint detection found.
+
+    Attributes
+    ----------
+    crmasks : (N, rows, columns) array of bool
+        Hits of each exposure.
+    mediancr : (rows, columns) array of bool
+        Pixels hit at least c times.
+    calibration : Calibration
+        What was found on the way.
+    """
+
+    crmasks: np.ndarray
+    mediancr: np.ndarray
+    calibration: Calibration
+
+
+def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Calibration:
+    """Match the exposures and fit their noise model.
+
+    Parameters
+    ----------
+    stack : Stack
+        The exposures.
+    noise : Noise
+        Gain and read noise.
+    parameters : Joint
+        What is fitted.
+    workers : int
+        Threads.
+    """
+    exposures = _electrons(stack, noise)
+    rnoise2 = np.square(np.float32(noise.rnoise_e))
+    if parameters.jt_matching == "none":
+        matched = match(exposures, rnoise2, workers, passes=())
+    else:
+        matched = match(exposures, rnoise2, workers)
+    slopes = gradients(matched.template_e, _SMOOTHING_PX)
+    if parameters.jt_noise_terms == "auto":
+        usable = None if stack.complete else ~np.isnan(stack.exposures).any(axis=0)
+        level = matched.level(exposures)
+        model = fit_noise_model(level, matched.template_e, slopes, rnoise2, usable)
+    else:
+        model = NoiseModel(0.0, *(parameters.jt_noise_terms or (0.0, 0.0, 0.0)))
+    known = np.maximum(matched.template_e, 0) + rnoise2
+    extra = model.extra_variance_e2(matched.template_e, slopes)
+    inflation = 1 + extra / np.maximum(known, np.float32(1e-3))
+    calibration = Calibration(matched, model, inflation.astype(np.float32))
+    _log(calibration)
+    return calibration
+
+
+def find_jointly(
+    stack: Stack,
+    statistics: Statistics,
+    noise: Noise,
+    calibration: Calibration,
+    parameters: Joint,
+) -> JointHits:
+    """Find the hits of all exposures.
+
+    Parameters
+    ----------
+    stack, statistics : Stack, Statistics
+        The exposures.
+    noise : Noise
+        Gain and read noise.
+    calibration : Calibration
+        What makes the exposures differ.
+    parameters : Joint
+        Thresholds.
+    """
+    level = calibration.matched.level(_electrons(stack, noise))
+    rnoise2 = np.square(np.float32(noise.rnoise_e))
+    if parameters.jt_strong is None:
+        thresholds = Thresholds.for_false_alarms(parameters.jt_false_alarms, parameters.jt_weak)
+    else:
+        thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
+    present = None if stack.complete else ~np.isnan(stack.exposures)
+    crmasks = find_hits(level, present, rnoise2, calibration.inflation, thresholds)
+    often = np.add.reduce(crmasks, axis=0, dtype=np.uint8) >= statistics.coincidences
+    rows, columns = np.nonzero(often)
+    values = np.where(crmasks[:, rows, columns], np.inf, level[:, rows, columns])
+    base = values.min(axis=0)
+    lowest_hit = np.where(
+        crmasks[:, rows, columns], level[:, rows, columns], np.inf
+    )
+    sigma2 = (np.maximum(base, 0) + np.broadcast_to(rnoise2, often.shape)[rows, columns])
+    sigma = np.sqrt(sigma2 * calibration.inflation[rows, columns])
+    c = statistics.coincidences
+    height = -np.sort(-np.where(np.isinf(lowest_hit), -np.inf, lowest_hit), axis=0)[c - 1] - base
+    often[rows, columns] = height > parameters.jt_coincidence * sigma
+    return JointHits(crmasks, often, calibration)
+
+
+def _electrons(stack: Stack, noise: Noise) -> np.ndarray:
+    """Exposures in electrons; a missing value is the lowest of the others, which is harmless."""
+    exposures = stack.exposures * np.float32(noise.gain)
+    if stack.complete:
+        return exposures
+    missing = np.isnan(exposures)
+    lowest = np.where(missing, np.float32(np.inf), exposures).min(axis=0)
+    lowest[np.isinf(lowest)] = 0
+    return np.where(missing, lowest, exposures)
+
+
+def _log(calibration: Calibration) -> None:
+    model = calibration.model
+    _logger.info("exposures are %sequivalent", "" if calibration.equivalent else "not ")
+    if calibration.matched.differences_e is not None:
+        _logger.info("mean shifts: %s px", calibration.matched.shifts_px.round(3).tolist())
+    for name, term, error in zip(
+        ("excess (e²)", "flux²", "shift_x² (px²)", "shift_y² (px²)"),
+        model.terms,
+        model.errors,
+        strict=True,
+    ):
+        _logger.info("noise model: %s %.3g ± %.2g", name, term, error)

@@ -10,19 +10,20 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crdetect import __version__
-from crdetect.errors import InputError
+from crdetect.errors import InputError, Stopped
 from crdetect.parameters import BLOCKS, template
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 _logger = logging.getLogger("crdetect")
 _out = Console(highlight=False)
@@ -30,7 +31,7 @@ _err = Console(stderr=True, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 failed, 2 bad input."""
+    """Run the command; return its exit code: 0 done, 1 failed, 2 bad input, 3 stopped."""
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.function(options)
     except InputError as error:
         return _complain(str(error), BAD_INPUT)
+    except Stopped as why:
+        return _complain(f"stopped, nothing is written{f': {why}' if str(why) else ''}", STOPPED)
     except KeyboardInterrupt:  # and SIGTERM: nothing is left behind
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:
@@ -75,9 +78,13 @@ def _run(options: argparse.Namespace) -> None:
         )
     if options.boundary and not runfile.parameters.general.uses_mm:
         raise InputError("--boundary needs a crmethod with M.M.Cosmic: mmcosmic or mm_…")
+    if options.boundary and runfile.parameters.general.interactive:
+        raise InputError(
+            "--boundary and interactive: true exclude each other: that boundary stays as it is"
+        )
     stale = COMBINED_PATTERNS if options.crmasks else PATTERNS
     inputs = input_files(runfile.inputs, runfile.folder)
-    inputs += [file for file in (options.crmasks, options.boundary) if file]
+    inputs += [file for file in (options.params, options.crmasks, options.boundary) if file]
     with (
         whole_or_nothing(options.output_dir, stale, inputs) as folder,
         _progress() as progress,
@@ -91,19 +98,26 @@ def _run(options: argparse.Namespace) -> None:
 
 def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> list:
     from crdetect.exposures import read_exposures
-    from crdetect.pipeline import detect
+    from crdetect.interactive import detect_with_person
     from crdetect.products import (
         crmasks_hdul,
         read_boundary_file,
         write_combined,
         write_tables,
     )
+    from crdetect.runfile import params_text
 
     boundary = read_boundary_file(options.boundary) if options.boundary else None
     progress("reading exposures")
     exposures = read_exposures(runfile.inputs, runfile.folder)
-    detection = detect(
-        exposures.stack, exposures.noise, runfile.parameters, options.workers, progress, boundary
+    detection = detect_with_person(
+        exposures.stack,
+        exposures.noise,
+        runfile.parameters,
+        options.workers,
+        progress,
+        boundary,
+        progress.aside,
     )
     progress("writing masks and combined images")
     history = _history(runfile.inputs)
@@ -114,6 +128,12 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
     write_combined(combined, exposures.headers[0], history, folder)
     features = detection.features
     write_tables(features, folder)
+    again = f" --boundary {options.boundary.absolute()}" if options.boundary else ""
+    text = params_text(runfile.inputs, runfile.folder, detection.repeating())
+    (folder / "params_used.yaml").write_text(
+        f"# crdetect run params_used.yaml{again} gives the same masks again.\n{text}",
+        encoding="utf-8",
+    )
     if not options.no_plots:
         progress("drawing figures")
         from crdetect.plots import save_figures
@@ -228,13 +248,34 @@ def _found_out(detection) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """Shows the running step."""
+
+    bar: Progress
+    task: TaskID
+
+    def __call__(self, step: str) -> None:
+        """Show another step."""
+        self.bar.update(self.task, description=step)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the screen to others for a while."""
+        self.bar.stop()
+        try:
+            yield
+        finally:
+            self.bar.start()
+
+
 @contextmanager
-def _progress() -> Iterator:
+def _progress() -> Iterator[_Steps]:
     """Show the running step and the time on a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda step: bar.update(task, description=step)
+        yield _Steps(bar, task)
 
 
 def _set_up_logging(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that means *the user's input is wrong*."""
+"""The exceptions that mean *the user's input is wrong*, and *a person stopped the run*."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     Every door (command line, numina, library) shows the message as it is, in one line.
     """
+
+
+class Stopped(Exception):  # noqa: N818 (nothing is wrong)
+    """A person stopped the run; nothing is to be written."""

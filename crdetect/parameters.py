@@ -252,7 +252,9 @@ class General(Block):
     use_auxmedian: Flag = _field(
         False, "replace masked pixels by the cleaned median (AUXCLEAN) instead of the minimum"
     )
-    interactive: Flag = _field(False, "let a person refine the boundary")
+    interactive: Flag = _field(
+        False, "let a person refine the boundary in the diagram, and look at what is flagged"
+    )
     flux_factor: Annotated[
         Literal["auto"] | Positive | tuple[Positive, ...] | None,
         Accepts("auto, a number > 0, or a list of them, one per exposure"),
@@ -267,12 +269,15 @@ class General(Block):
         None, "pixels flagged in MEDIANCR, MEANCRT and each CRMASK, whatever is detected"
     )
     pixels_to_be_ignored_as_cr: Pixels | None = _field(None, "pixels never flagged")
+    pixels_to_be_ignored_in_mediancr: Pixels | None = _field(
+        None, "pixels never flagged in MEDIANCR, whatever is flagged in the exposures"
+    )
     pixels_to_be_replaced_by_local_median: PixelsAndWidths | None = _field(
         None,
         "pixels replaced, in the combinations with masks, by the median of the others in a box "
         "around them; an even width counts as the next odd one",
     )
-    verify_cr: Flag = _field(False, "ask a person about each feature")
+    verify_cr: Flag = _field(False, "let a person keep or reject each feature of MEDIANCR")
     semiwindow: AtLeastOne = _field(15, "half width of the image around a feature", "pixel")
     color_scale: Literal["zscale", "minmax"] = _field("zscale", "grey levels of the figures")
     maxplots: Annotated[int, BeforeValidator(_number), Field(ge=-1), Accepts("an integer ≥ -1")] = (
@@ -291,20 +296,24 @@ class General(Block):
         return self.flux_factor is not None and self.apply_flux_factor_to == "original"
 
     @property
+    def asks_a_person(self) -> bool:
+        """Whether a person takes part."""
+        return self.interactive or self.verify_cr
+
+    @property
     def uses_mm(self) -> bool:
         """Whether the Median-Minimum diagram takes part."""
         return self.crmethod.startswith("mm")
 
     @model_validator(mode="after")
     def _flagged_or_ignored(self) -> Self:
-        both = set(self.pixels_to_be_flagged_as_cr or ()) & set(
-            self.pixels_to_be_ignored_as_cr or ()
-        )
-        if both:
-            raise ValueError(
-                f"pixels {sorted(map(list, both))} are in pixels_to_be_flagged_as_cr "
-                "and in pixels_to_be_ignored_as_cr: keep them in one"
-            )
+        for name in ("pixels_to_be_ignored_as_cr", "pixels_to_be_ignored_in_mediancr"):
+            both = set(self.pixels_to_be_flagged_as_cr or ()) & set(getattr(self, name) or ())
+            if both:
+                raise ValueError(
+                    f"pixels {sorted(map(list, both))} are in pixels_to_be_flagged_as_cr "
+                    f"and in {name}: keep them in one"
+                )
         return self
 
 
@@ -605,8 +614,6 @@ def _not_there_yet(parameters: Parameters) -> Iterable[tuple[bool, str]]:
     """Parameters that the schema knows and this version cannot honour, and what it can."""
     general = parameters.general
     later = "is not available in this version; accepted:"
-    yield general.interactive, f"interactive: true {later} false"
-    yield general.verify_cr, f"verify_cr: true {later} false"
     yield general.maxplots != 0, f"maxplots other than 0 {later} 0"
 
 
@@ -670,6 +677,16 @@ def validate_block(model: type[Block], values: Mapping[str, Any]) -> tuple[Block
     except ValidationError as error:
         return None, faults + _describe(error, model)
     return (None if faults else block), faults
+
+
+def fault_of(model: type[Block], name: str, value: Any) -> str | None:
+    """Tell what is wrong with the value of one parameter, whatever the others are."""
+    try:
+        model.model_validate({name: value})
+    except ValidationError as error:
+        own = [item for item in error.errors(include_url=False) if item["loc"][:1] == (name,)]
+        return _describe(error, model)[0] if own else None
+    return None
 
 
 def _resolve_aliases(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from crdetect.mm.flux import FluxFactors, divided, measure_flux
 from crdetect.mm.method import MedianMinimum, Observed, make_diagram
 from crdetect.mm.offsets import check_region
 from crdetect.noise import Noise
-from crdetect.parameters import Parameters
+from crdetect.parameters import MM, Parameters
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -78,6 +78,14 @@ class Detection:
         """Values of the parameters that were found out in the run, by their names."""
         used = self.diagram.used() if self.diagram else {}
         return used | ({"flux_factor": list(self.flux.factors)} if self.flux.measured else {})
+
+    def repeating(self) -> Parameters:
+        """Make the parameters that give the same masks again, without a person."""
+        used = self.used()
+        if "mm_xy_offsets" in used:
+            used["mm_crosscorr_region"] = None  # where they were measured
+        alone = {"interactive": False, "verify_cr": False}
+        return Parameters.from_mapping(self.parameters.to_mapping() | used | alone)
 
     def combine(self, stack: Stack, noise: Noise) -> dict[str, Combination]:
         """Combine the exposures with these masks, as the parameters ask for."""
@@ -128,50 +136,117 @@ def detect(
     InputError
         If the parameters do not fit the exposures.
     """
+    examined = examine(stack, noise, parameters, workers, progress)
+    diagram = examined.make_diagram(parameters.mm, boundary) if examined.uses_mm else None
+    return examined.judge(diagram, parameters)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What is known of the exposures before pixels are flagged.
+
+    Attributes
+    ----------
+    stack : Stack
+        The exposures, divided by their flux where the parameters ask for it.
+    noise : Noise
+        Of the exposures as they came.
+    statistics : Statistics
+        Of the stack.
+    flux : FluxFactors
+        Flux of each exposure.
+    uses_mm : bool
+        Whether the Median-Minimum diagram takes part.
+    observed : Observed
+        What the diagram is made of.
+    aux : Aux
+        What the detector of one image found.
+    workers : int
+        Threads.
+    progress : callable
+        Called with the name of each step as it begins.
+    """
+
+    stack: Stack
+    noise: Noise
+    statistics: Statistics
+    flux: FluxFactors
+    uses_mm: bool
+    observed: Observed
+    aux: Aux
+    workers: int
+    progress: Progress
+
+    def make_diagram(self, mm: MM, boundary: Boundary | None = None) -> MedianMinimum:
+        """Make the Median-Minimum diagram; see `crdetect.mm.method.make_diagram`."""
+        self.progress("making the Median-Minimum diagram")
+        return make_diagram(self.observed, mm, self.workers, boundary)
+
+    def judge(self, diagram: MedianMinimum | None, parameters: Parameters) -> Detection:
+        """Flag pixels and make the masks.
+
+        Parameters
+        ----------
+        diagram : MedianMinimum or None
+            None where M.M.Cosmic does not take part.
+        parameters : Parameters
+            Those the exposures were examined with, or others that differ in what the user decides
+            about pixels, in dilations and in the diagram.
+        """
+        self.progress("flagging")
+        statistics, aux = self.statistics, self.aux
+        selection, selection_of_median = _selections(parameters, self.stack.shape)
+        judge = _Judge(statistics, selection, diagram, parameters)
+        judge_of_median = replace(judge, selection=selection_of_median)
+        median_hits = judge_of_median.hits(aux.median, statistics.median2d)
+        mediancr = judge_of_median.complete(median_hits)
+        meancrt = judge.complete(judge.hits(aux.mean, statistics.mean2d)) | mediancr
+        crmasks = np.empty(self.stack.exposures.shape, bool)
+        images = zip(crmasks, aux.exposures, self.stack.exposures, strict=True)
+        for crmask, mask, exposure in images:
+            np.logical_and(judge.complete(judge.hits(mask, exposure)), meancrt, out=crmask)
+
+        auxclean = _fill_what_aux_missed(aux.auxclean, mediancr, median_hits.aux)
+        self.progress("cleaning the combined mean")
+        meancr = _detect_in_meancr(self, parameters, crmasks, auxclean)
+        masks = Masks(
+            mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable
+        )
+        codes = median_hits.codes(mediancr)
+        return Detection(parameters, statistics, masks, codes, auxclean, diagram, self.flux)
+
+
+def examine(
+    stack: Stack,
+    noise: Noise,
+    parameters: Parameters,
+    workers: int | None = None,
+    progress: Progress = _logger.debug,
+) -> Examined:
+    """Do what comes before the diagram: statistics, flux, and the detector of one image.
+
+    `detect` goes on with `Examined.make_diagram` and `Examined.judge`; its arguments are the same.
+    """
     workers = workers or os.cpu_count() or 1
-    selection = check(stack, noise, parameters)
+    check(stack, noise, parameters)
     progress("statistics of the stack")
     statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
     flux = _find_flux(stack, statistics, noise, parameters)
-    noises = [noise] * len(stack)
+    noises, factors = [noise] * len(stack), flux.factors
     if parameters.general.divides_by_flux:
         stack = divided(stack, flux.factors)
         statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
         noises = [noise.divided(factor) for factor in flux.factors]
+        factors = [1.0] * len(stack)
 
     aux = _detect_in_each_image(
         stack, statistics, [noise, noise, *noises], parameters, workers, progress
     )
-    diagram = None
-    if parameters.general.uses_mm:
-        progress("making the Median-Minimum diagram")
-        ones = [1.0] * len(stack)
-        observed = Observed(
-            stack,
-            statistics,
-            noises,
-            ones if parameters.general.divides_by_flux else flux.factors,
-            aux.median,
-            aux.anywhere(),
-            aux.clean_exposures,
-        )
-        diagram = make_diagram(observed, parameters.mm, workers, boundary)
-
-    progress("flagging")
-    judge = _Judge(statistics, selection, diagram, parameters)
-    median_hits = judge.hits(aux.median, statistics.median2d)
-    mediancr = judge.complete(median_hits)
-    meancrt = judge.complete(judge.hits(aux.mean, statistics.mean2d)) | mediancr
-    crmasks = np.empty(stack.exposures.shape, bool)
-    for crmask, mask, exposure in zip(crmasks, aux.exposures, stack.exposures, strict=True):
-        np.logical_and(judge.complete(judge.hits(mask, exposure)), meancrt, out=crmask)
-
-    auxclean = _fill_what_aux_missed(aux.auxclean, mediancr, median_hits.aux)
-    progress("cleaning the combined mean")
-    meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean, workers)
-    masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable)
-    codes = median_hits.codes(mediancr)
-    return Detection(parameters, statistics, masks, codes, auxclean, diagram, flux)
+    observed = Observed(
+        stack, statistics, noises, factors, aux.median, aux.anywhere(), aux.clean_exposures
+    )
+    uses_mm = parameters.general.uses_mm
+    return Examined(stack, noise, statistics, flux, uses_mm, observed, aux, workers, progress)
 
 
 def _find_flux(
@@ -190,13 +265,8 @@ def _find_flux(
     return FluxFactors(tuple(factors.tolist()))
 
 
-def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
+def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
     """Check that parameters fit the exposures, before any work is done.
-
-    Returns
-    -------
-    Selection
-        The pixels that the user decides about.
 
     Raises
     ------
@@ -221,11 +291,20 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> Selection:
             check_available(len(stack), mm.mm_cr_coincidences)
     replaced = general.pixels_to_be_replaced_by_local_median or ()
     pixel_mask([pixel[:2] for pixel in replaced], shape, "pixels_to_be_replaced_by_local_median")
-    return Selection(
-        region_mask(general.regions_to_be_skipped, shape, "regions_to_be_skipped"),
-        pixel_mask(general.pixels_to_be_flagged_as_cr, shape, "pixels_to_be_flagged_as_cr"),
-        pixel_mask(general.pixels_to_be_ignored_as_cr, shape, "pixels_to_be_ignored_as_cr"),
-    )
+    _selections(parameters, shape)
+
+
+def _selections(parameters: Parameters, shape: tuple[int, int]) -> tuple[Selection, Selection]:
+    """Mark the pixels that the user decides about: in all masks, and in MEDIANCR."""
+
+    def marked(name: str) -> np.ndarray:
+        return pixel_mask(getattr(parameters.general, name), shape, name)
+
+    skipped = region_mask(parameters.general.regions_to_be_skipped, shape, "regions_to_be_skipped")
+    flagged = marked("pixels_to_be_flagged_as_cr")
+    ignored = marked("pixels_to_be_ignored_as_cr")
+    more = marked("pixels_to_be_ignored_in_mediancr")
+    return Selection(skipped, flagged, ignored), Selection(skipped, flagged, ignored | more)
 
 
 def _check_one_per_exposure(name: str, values: Any, n: int) -> None:
@@ -234,8 +313,20 @@ def _check_one_per_exposure(name: str, values: Any, n: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Aux:
-    """What the detector of one image found in each image, and the images it cleaned."""
+class Aux:
+    """What the detector of one image found in each image, and the images it cleaned.
+
+    Attributes
+    ----------
+    median, mean : (rows, columns) arrays of bool
+        What it flagged in median2d and mean2d.
+    exposures : list of N (rows, columns) arrays of bool
+        What it flagged in each exposure.
+    auxclean : (rows, columns) array of float32
+        The median as it cleaned it, ADU.
+    clean_exposures : list of N (rows, columns) arrays of float32 or None
+        The exposures as it cleaned them, ADU; None where they are not needed.
+    """
 
     median: np.ndarray
     mean: np.ndarray
@@ -255,7 +346,7 @@ def _detect_in_each_image(
     parameters: Parameters,
     workers: int,
     progress: Progress,
-) -> _Aux:
+) -> Aux:
     """Run the detector; ``noises`` are those of median2d, mean2d and each exposure."""
     detector = make_detector(parameters, workers)
     keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
@@ -273,7 +364,7 @@ def _detect_in_each_image(
     with ThreadPoolExecutor(workers) as pool:
         (median, auxclean), (mean, _), *rest = pool.map(run, images, images.values(), noises)
     masks, cleaned = zip(*rest, strict=True)
-    return _Aux(median, mean, list(masks), auxclean, list(cleaned))
+    return Aux(median, mean, list(masks), auxclean, list(cleaned))
 
 
 @dataclass(frozen=True)
@@ -316,16 +407,11 @@ def _fill_what_aux_missed(
 
 
 def _detect_in_meancr(
-    stack: Stack,
-    statistics: Statistics,
-    noise: Noise,
-    parameters: Parameters,
-    crmasks: np.ndarray,
-    auxclean: np.ndarray,
-    workers: int,
+    examined: Examined, parameters: Parameters, crmasks: np.ndarray, auxclean: np.ndarray
 ) -> np.ndarray:
-    combiner = Combiner(stack, statistics, noise)
+    noise = examined.noise
+    combiner = Combiner(examined.stack, examined.statistics, noise)
     use_aux = parameters.general.use_auxmedian
     filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum()
     meancr = combiner.masked_mean(crmasks, filling)
-    return make_detector(parameters, workers).detect(meancr.value, noise).mask
+    return make_detector(parameters, examined.workers).detect(meancr.value, noise).mask

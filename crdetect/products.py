@@ -55,6 +55,7 @@ PATTERNS = (
     "xyoffset_crosscorr_[0-9]*.png",
     "problematic_pixels.csv",
     "problematic_pixels.pdf",
+    "params_used.yaml",
 )
 """Files that a run may write; those of an earlier run do not stay beside new ones."""
 

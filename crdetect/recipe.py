@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,9 @@ from pydantic import Field
 
 from crdetect import __version__
 from crdetect.combine import COMBINATIONS, Combination
-from crdetect.errors import InputError
+from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, number_or_map, read_image
+from crdetect.interactive import detect_with_person
 from crdetect.loader import AnyImage
 from crdetect.masks import Features
 from crdetect.parameters import (
@@ -47,7 +49,7 @@ from crdetect.parameters import (
     validate_block,
     yaml_value,
 )
-from crdetect.pipeline import Detection, detect
+from crdetect.pipeline import Detection
 from crdetect.products import (
     PATTERNS,
     StoredMasks,
@@ -59,6 +61,7 @@ from crdetect.products import (
     whole_or_nothing,
     write_tables,
 )
+from crdetect.runfile import requirements_text
 
 # ---------------------------------------------------------------------------------------------
 # Requirements and results
@@ -313,6 +316,9 @@ class SchemaRecipe(BaseRecipe):
         except InputError as error:
             line = " ".join(str(error).split())
             raise ValidationError(f"block {block.id} ({block.mode}): {line}") from error
+        except Stopped:
+            self.logger.error("block %s (%s): stopped, no products", block.id, block.mode)  # noqa: TRY400
+            sys.exit(3)
 
     def reduce(self, job: Job) -> RecipeResult:
         """Do what the mode is for."""
@@ -377,10 +383,11 @@ class SchemaRecipe(BaseRecipe):
     def detect(self, job: Job) -> tuple[Detection, fits.HDUList, dict[str, Any]]:
         """Find the cosmic rays; return also the masks as a product, and a summary.
 
-        Tables of what was found (CSV) and figures (PNG) go to the work folder.
+        Tables of what was found (CSV), figures (PNG) and ``params_used.yaml`` go to the work
+        folder.
         """
         exposures = job.exposures
-        detection = detect(
+        detection = detect_with_person(
             exposures.stack, exposures.noise, job.parameters, progress=self.logger.info
         )
         masks = self.signed(crmasks_hdul(detection, exposures.headers[0], job.history()))
@@ -403,6 +410,11 @@ class SchemaRecipe(BaseRecipe):
         self.logger.info("writing tables and figures")
         with whole_or_nothing(Path(), _WORK_PATTERNS) as folder:
             write_tables(features, folder)
+            text = requirements_text(detection.repeating())
+            (folder / "params_used.yaml").write_text(
+                f"# These requirements of the block give the same masks again.\n{text}",
+                encoding="utf-8",
+            )
             save_figures(detection, folder)
 
     def signed(self, hdul: fits.HDUList) -> fits.HDUList:

@@ -10,7 +10,16 @@ from typing import Any
 import yaml
 
 from crdetect.errors import InputError
-from crdetect.parameters import BLOCKS, Inputs, Parameters, is_none, spellings, validate_block
+from crdetect.exposures import find_file
+from crdetect.parameters import (
+    BLOCKS,
+    Inputs,
+    Parameters,
+    is_none,
+    spellings,
+    validate_block,
+    yaml_value,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,38 @@ def read_params(path: Path, overrides: Iterable[str] = ()) -> RunFile:
     if faults or more:
         raise InputError(f"{path.name}: " + "; ".join(faults + more))
     return RunFile(inputs, parameters, path.parent, frozenset(requirements))
+
+
+def params_text(inputs: Inputs, folder: Path, parameters: Parameters) -> str:
+    """Write a params file of a run.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        What was read; its files are written with their whole paths.
+    folder : Path
+        Where relative paths start from.
+    parameters : Parameters
+        Those of the blocks that take part are written.
+    """
+    values = inputs.model_dump(mode="json") | {
+        "images": [str(find_file(name, folder, "images").absolute()) for name in inputs.images]
+    }
+    for name in ("gain", "rnoise", "bias"):
+        if isinstance(values[name], str):
+            values[name] = str(find_file(values[name], folder, name).absolute())
+    lines = [f"{name}: {yaml_value(value)}" for name, value in values.items()]
+    return "\n".join([*lines, requirements_text(parameters)])
+
+
+def requirements_text(parameters: Parameters) -> str:
+    """Write the requirements of a params file or of an observing block."""
+    lines = [
+        f"  {name}: {yaml_value(value)}"
+        for block in parameters.active_blocks()
+        for name, value in block.model_dump(mode="json").items()
+    ]
+    return "\n".join(["requirements:", *lines]) + "\n"
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -42,6 +42,11 @@ class Criterion:
         """Tell where an image exceeds the minimum by more than the threshold."""
         return image_adu - statistics.min2d > self.threshold_adu
 
+    def candidates(self, image_adu: np.ndarray, statistics: Statistics) -> np.ndarray:
+        """Tell where an image meets all conditions but that on the boundary."""
+        bright = (statistics.max2d > self.least_max_adu) & statistics.detectable
+        return self.beyond_threshold(image_adu, statistics) & bright
+
     def flag(self, image_adu: np.ndarray, statistics: Statistics) -> np.ndarray:
         """Flag the pixels of median2d, mean2d or one exposure that meet all conditions.
 
@@ -49,8 +54,7 @@ class Criterion:
         -------
         (rows, columns) array of bool
         """
-        candidates = self.beyond_threshold(image_adu, statistics)
-        candidates &= (statistics.max2d > self.least_max_adu) & statistics.detectable
+        candidates = self.candidates(image_adu, statistics)
 
         def flag_rows(rows: slice) -> None:
             some = candidates[rows]  # a view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +31,10 @@ class Limits:
         ymax = max([parameters.mm_ydiag_max or ymax, *((1 + _MARGIN) * y for y in fixed)])
         # exposures without any noise still have a diagram
         return cls(xmin, max(xmax, np.nextafter(xmin, np.inf) + 1e-3), ymax or 1.0)
+
+    def hold(self, points: Iterable[tuple[float, ...]]) -> bool:
+        """Whether fixed points (x, y, …) are low enough for a diagram with these limits."""
+        return all((1 + _MARGIN) * point[1] <= self.ymax for point in points)
 
     @property
     def x_edges(self) -> np.ndarray:

@@ -84,6 +84,8 @@ class MedianMinimum:
         Offsets of the exposures, where they were given or measured.
     expected_above : float or None
         Clean pixels expected above the boundary, where the diagram was computed.
+    pixels : CleanPixels or None
+        The clean pixels, where the diagram was computed.
     """
 
     criterion: Criterion
@@ -93,6 +95,23 @@ class MedianMinimum:
     shape: Shape | None
     offsets: Offsets | None
     expected_above: float | None
+    pixels: CleanPixels | None = None
+
+    def refitted(self, mm: MM) -> MedianMinimum:
+        """Fit another boundary to the same clean pixels.
+
+        It is that of a new diagram, if what else the parameters say is as it was and the limits
+        are the same: see `Limits.hold`.
+
+        Raises
+        ------
+        InputError
+            If there are too few points for a spline, or the clean pixels asked for cannot be had.
+        """
+        boundary = _fit_boundary(self.clean, self.pixels, mm)
+        expected_above = _expected_above(boundary, self.pixels)
+        criterion = replace(self.criterion, boundary=boundary)
+        return replace(self, criterion=criterion, expected_above=expected_above)
 
     def used(self) -> dict[str, Any]:
         """Values of the parameters that were found out in the run, by their names."""
@@ -137,21 +156,19 @@ def make_diagram(
         observed.hits,
     )
     room = _ROOM if offsets is None else _ROOM_WITH_OFFSETS
-    seed = expected_above = None
+    seed = pixels = None
     if mm.mm_simulation == "analytic":
         pixels = CleanPixels.of(scene)
         pixels = pixels if mm.mm_false_pixels is None else pixels.deconvolved()
         clean = pixels.diagram(pixels.limits(scene.min2d_adu, room, mm))
-        boundary = boundary or _boundary_of_computed(pixels, clean, mm)
-        expected_above = pixels.number_above(boundary)
-        _logger.info("clean pixels expected above the boundary: %.3g", expected_above)
     else:
         seed = np.random.SeedSequence(mm.mm_seed).entropy  # a new one, where none is given
         clean = simulate(scene, room, mm.model_copy(update={"mm_seed": seed}), workers)
-        boundary = boundary or boundary_of_simulated(clean, mm)
+    boundary = boundary or _fit_boundary(clean, pixels, mm)
+    expected_above = _expected_above(boundary, pixels)
     criterion = Criterion.make(boundary, observed.noises[0], mm)
     real = _real_diagram(observed.statistics, clean)
-    return MedianMinimum(criterion, clean, real, seed, shape, offsets, expected_above)
+    return MedianMinimum(criterion, clean, real, seed, shape, offsets, expected_above, pixels)
 
 
 def _real_diagram(statistics: Statistics, clean: Diagram) -> Diagram:
@@ -219,6 +236,20 @@ def _with_shape(noises: Sequence[Noise], kappa: float) -> list[Noise]:
 def _filled(signal_adu: np.ndarray) -> np.ndarray:
     """Put 0 where all exposures are missing: such pixels are never simulated."""
     return np.nan_to_num(signal_adu, nan=0.0)
+
+
+def _fit_boundary(clean: Diagram, pixels: CleanPixels | None, mm: MM) -> Boundary:
+    if pixels is None:
+        return boundary_of_simulated(clean, mm)
+    return _boundary_of_computed(pixels, clean, mm)
+
+
+def _expected_above(boundary: Boundary, pixels: CleanPixels | None) -> float | None:
+    if pixels is None:
+        return None
+    number = pixels.number_above(boundary)
+    _logger.info("clean pixels expected above the boundary: %.3g", number)
+    return number
 
 
 def _boundary_of_computed(pixels: CleanPixels, clean: Diagram, mm: MM) -> Boundary:

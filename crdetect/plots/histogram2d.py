@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from crdetect.mm.boundary import Boundary, Curve
 from crdetect.mm.diagram import Limits
 from crdetect.mm.method import MedianMinimum
+from crdetect.parameters import MM, Parameters
 from crdetect.pipeline import Detection
 from crdetect.plots.plane import (
     FINAL_COLOR,
@@ -22,6 +23,9 @@ from crdetect.plots.plane import (
     sample,
 )
 from crdetect.plots.style import ORANGE, count_norm, new_figure, two_part_map
+
+FIXED, KNOTS = "fixed points", "knots"
+"""Names of what follows an edited boundary, beside the boundary itself."""
 
 _LEAST_COMPUTED = 1e-4  # pixels per bin: what is drawn of a computed diagram
 
@@ -45,15 +49,20 @@ def histogram2d(detection: Detection) -> Figure:
     """
     if detection.diagram is None:
         raise ValueError("this run has no Median-Minimum diagram to draw")
-    diagram = detection.diagram
-    limits, boundary = diagram.clean.limits, diagram.criterion.boundary
     figure = new_figure(15.0, 7.2)
+    draw_histogram2d(figure, detection.diagram, detection.parameters)
+    return figure
+
+
+def draw_histogram2d(figure: Figure, diagram: MedianMinimum, parameters: Parameters) -> None:
+    """Draw the diagrams in an empty figure."""
+    limits, boundary = diagram.clean.limits, diagram.criterion.boundary
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     mesh = _draw_both(left, right, diagram)
     _draw_points(left, boundary)
     _draw_rounds(left, boundary, limits)
     draw_criterion(right, limits, diagram.criterion)
-    name_axes(left, _title_of_clean(detection))
+    name_axes(left, _title_of_clean(diagram, parameters.mm))
     name_axes(right, "Real exposures, all pixels")
     left.set(xlim=(limits.xmin, limits.xmax), ylim=(0, limits.ymax))
     _add_colorbar(figure, mesh, [left, right])
@@ -66,12 +75,10 @@ def histogram2d(detection: Detection) -> Figure:
             frameon=False,
             fontsize="small",
         )
-    figure.suptitle(f"Median-Minimum diagram ({detection.parameters.general.crmethod})")
-    return figure
+    figure.suptitle(f"Median-Minimum diagram ({parameters.general.crmethod})")
 
 
-def _title_of_clean(detection: Detection) -> str:
-    mm, diagram = detection.parameters.mm, detection.diagram
+def _title_of_clean(diagram: MedianMinimum, mm: MM) -> str:
     if diagram.clean.nsets is None:
         how = f"Computed, {diagram.expected_above:.3g} pixels expected above the boundary"
     else:
@@ -108,12 +115,13 @@ def _draw_points(ax: Axes, boundary: Boundary) -> None:
         (
             boundary.fixed,
             "fixed points",
-            {"marker": "D", "color": "k", "markerfacecolor": ORANGE, "markersize": 9},
+            {"marker": "D", "color": "k", "markerfacecolor": ORANGE, "markersize": 9, "gid": FIXED},
         ),
     ):
-        if points.x.size:
+        if points.x.size or points is boundary.fixed:
             # a point on the frame is drawn whole
-            ax.plot(points.x, points.y, linestyle="none", label=text, zorder=6, **style)
+            label = text if points.x.size else "_"
+            ax.plot(points.x, points.y, linestyle="none", label=label, zorder=6, **style)
 
 
 def _draw_rounds(ax: Axes, boundary: Boundary, limits: Limits) -> None:
@@ -151,6 +159,7 @@ def _draw_final(ax: Axes, final: Curve, limits: Limits, rounds: int) -> None:
         markersize=5.5,
         color=FINAL_COLOR,
         markeredgecolor="w",
+        gid=KNOTS,
         label="knots",
         zorder=7,
     )

@@ -20,6 +20,7 @@ FINAL_LINE = {
     "linewidth": 2.0,
     "path_effects": [withStroke(linewidth=3.6, foreground="w")],  # to be seen on any colour
     "zorder": 4.5,
+    "gid": "boundary",
 }
 """How the boundary is drawn in all figures."""
 

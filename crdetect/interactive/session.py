@@ -1,0 +1,98 @@
+"""A run with a person: the steps of the pipeline, and what the person says between them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+from crdetect import pipeline
+from crdetect.interactive import terminal
+from crdetect.mm.boundary import Boundary
+from crdetect.mm.method import MedianMinimum
+from crdetect.noise import Noise
+from crdetect.parameters import Parameters
+from crdetect.pipeline import Detection, Examined, Progress
+from crdetect.stack import Stack
+
+_logger = logging.getLogger(__name__)
+
+Aside = Callable[[], AbstractContextManager]
+
+
+def nobody(parameters: Parameters) -> str | None:
+    """Tell why no person can take part; None where one can."""
+    asked = [name for name in ("interactive", "verify_cr") if getattr(parameters.general, name)]
+    if not terminal.is_here():
+        why = "there is no terminal"
+    else:
+        from crdetect.interactive.window import why_not
+
+        why = why_not()
+    if why is None:
+        return None
+    return f"{' and '.join(asked)}: {why}; the run goes on as without"
+
+
+def detect_with_person(
+    stack: Stack,
+    noise: Noise,
+    parameters: Parameters,
+    workers: int | None = None,
+    progress: Progress = _logger.debug,
+    boundary: Boundary | None = None,
+    aside: Aside = nullcontext,
+) -> Detection:
+    """Find the cosmic rays of equivalent exposures; ask a person as the parameters say.
+
+    Without a display or a terminal nobody is asked, and a warning says so.
+
+    Parameters
+    ----------
+    stack, noise, parameters, workers, progress, boundary
+        As for `crdetect.detect`.
+    aside : callable
+        Gives a context in which the screen belongs to the person.
+
+    Returns
+    -------
+    Detection
+        Its parameters are those that the person made.
+
+    Raises
+    ------
+    InputError
+        If the parameters do not fit the exposures.
+    Stopped
+        If the person stops the run.
+    """
+    if parameters.general.asks_a_person and (why := nobody(parameters)):
+        _logger.warning(why)
+        return pipeline.detect(stack, noise, parameters, workers, progress, boundary)
+    examined = pipeline.examine(stack, noise, parameters, workers, progress)
+    diagram = examined.make_diagram(parameters.mm, boundary) if examined.uses_mm else None
+    with aside():
+        examined = replace(examined, progress=lambda step: terminal.say(f"{step} …"))
+        return _review(examined, diagram, parameters)
+
+
+def _review(examined: Examined, diagram: MedianMinimum | None, parameters: Parameters) -> Detection:
+    """Let the person refine the boundary, look at the result, and verify features."""
+    from crdetect.interactive.diagnostic import look_at
+    from crdetect.interactive.histogram import Refinement, refine
+    from crdetect.interactive.verify import verify
+
+    interactive = parameters.general.interactive
+    while True:
+        if interactive and diagram is not None:
+            refined = refine(Refinement.start(examined, parameters, diagram))
+            parameters, diagram = refined.repeatable(), refined.diagram
+        detection = examined.judge(diagram, parameters)
+        if not interactive or look_at(detection, examined.stack) == "continue":
+            break
+    if parameters.general.verify_cr:
+        verified = verify(detection, examined.stack)
+        if verified != parameters:
+            detection = examined.judge(diagram, verified)
+    return detection

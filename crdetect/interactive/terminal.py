@@ -1,0 +1,170 @@
+"""Questions on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from crdetect.errors import Stopped
+from crdetect.parameters import (
+    MM,
+    Described,
+    describe_block,
+    fault_of,
+    is_none,
+    validate_block,
+    yaml_value,
+)
+
+_KNOWN: dict[str, Described] = {item.name: item for item in describe_block(MM)}
+_POINTS = "mm_fixed_points_in_boundary"
+
+SPLINE = ("mm_knots_splfit", "mm_niter_boundary_extension", "mm_weight_boundary_extension")
+"""Parameters that only a spline has."""
+
+_POINTS_HELP = (
+    "  a X Y [WEIGHT]    add a point",
+    "  e N X Y [WEIGHT]  edit point N",
+    "  d N               delete point N",
+    "  clear             delete all points",
+    "  Enter             done",
+)
+
+
+def is_here() -> bool:
+    """Tell if there is a terminal to ask on."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def say(*lines: str) -> None:
+    """Print lines."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def ask(question: str, default: str = "") -> str:
+    """Ask a question; an empty answer is the default.
+
+    Raises
+    ------
+    Stopped
+        If the terminal is gone.
+    """
+    try:
+        answer = input(f"{question} [{default}]: " if default else f"{question}: ").strip()
+    except EOFError as error:
+        raise Stopped("the terminal gives no answers any more") from error
+    return answer or default
+
+
+def ask_choice(question: str, choices: Sequence[str], default: str) -> str:
+    """Ask until the answer is one of some."""
+    while (answer := ask(f"{question} ({', '.join(choices)})", default)) not in choices:
+        say(f"  must be one of {', '.join(choices)}, not {answer}")
+    return answer
+
+
+# ---------------------------------------------------------------------------------------------
+# Parameters
+
+
+def ask_boundary(mm: MM) -> MM:
+    """Ask for all that shapes the boundary, with the values it has as defaults."""
+    return _ask_until_valid(mm, _ask_boundary)
+
+
+def ask_simulation(mm: MM) -> MM:
+    """Ask for all that shapes the diagram of clean pixels."""
+    return _ask_until_valid(mm, _ask_simulation)
+
+
+def _ask_until_valid(mm: MM, ask_values: Any) -> MM:
+    """Ask for a group of parameters, again if they contradict each other."""
+    values = mm.model_dump(mode="json")
+    while True:
+        ask_values(values)
+        valid, faults = validate_block(MM, values)
+        if valid is not None:
+            return valid
+        say(*(f"  {fault}" for fault in faults))
+
+
+def _ask_boundary(values: dict[str, Any]) -> None:
+    for name in ("mm_hist2d_min_neighbors", "mm_boundary_fit"):
+        values[name] = ask_parameter(name, values)
+    if values["mm_boundary_fit"] == "spline":
+        for name in SPLINE:
+            values[name] = ask_parameter(name, values)
+    values[_POINTS] = ask_points(values[_POINTS] or [])
+
+
+def _ask_simulation(values: dict[str, Any]) -> None:
+    values["mm_photon_distribution"] = ask_parameter("mm_photon_distribution", values)
+    if values["mm_photon_distribution"] == "nbinom":
+        values["mm_nbinom_shape"] = ask_parameter("mm_nbinom_shape", values)
+    values["mm_ydiag_max"] = ask_parameter("mm_ydiag_max", values)
+    values["mm_nsimulations"] = ask_parameter("mm_nsimulations", values)
+    if values["mm_simulation"] == "montecarlo":
+        values["mm_seed"] = ask_parameter("mm_seed", values)
+
+
+def ask_parameter(name: str, values: Mapping[str, Any]) -> Any:
+    """Ask for one parameter, again until the schema accepts it."""
+    known = _KNOWN[name]
+    unit = f", {known.unit}" if known.unit else ""
+    while True:
+        text = ask(f"{name} ({known.description}{unit})", yaml_value(values[name]))
+        value = _value_of(text)
+        fault = fault_of(MM, name, value)
+        if fault is None:
+            return value
+        say(f"  {fault}")
+
+
+def _value_of(text: str) -> Any:
+    """Read a value as in a params file; what is no YAML is left as it is, for the schema."""
+    if is_none(text):
+        return None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def ask_points(points: Iterable[Sequence[float]]) -> list[list[float]] | None:
+    """Let the fixed points be edited; None where none is left."""
+    rows = [list(point) for point in points]
+    say("fixed points (x, y in ADU; a weight where it is not the usual one):", *_POINTS_HELP)
+    while True:
+        say(*(f"  {number}: {yaml_value(row)}" for number, row in enumerate(rows, start=1)))
+        words = ask(f"fixed points: {len(rows)}; a, e, d, clear, or Enter when done").split()
+        if not words:
+            return rows or None
+        edited = _edited(rows, words)
+        fault = edited if isinstance(edited, str) else fault_of(MM, _POINTS, edited or None)
+        if fault is None:
+            rows = edited
+        else:
+            say(f"  {fault}")
+
+
+def _edited(rows: list[list[float]], words: list[str]) -> list[list[float]] | str:
+    """Return the points after a command, or what is wrong with it."""
+    command, *arguments = words
+    numbers = [_value_of(argument) for argument in arguments]
+    if command == "clear" and not numbers:
+        return []
+    if command == "a" and numbers:
+        return [*rows, numbers]
+    if command in ("d", "e") and numbers:
+        index, *point = numbers
+        if not (type(index) is int and 1 <= index <= len(rows)):
+            return f"there is no point {arguments[0]}; accepted: 1 to {len(rows)}"
+        if command == "e":
+            return [*rows[: index - 1], point, *rows[index:]]
+        if not point:
+            return [*rows[: index - 1], *rows[index:]]
+    return f"'{' '.join(words)}' is not understood; accepted:\n" + "\n".join(_POINTS_HELP)

@@ -1,0 +1,171 @@
+"""Windows: what a person does in one comes out as a row of events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.backend_bases import (
+    CloseEvent,
+    Event,
+    KeyEvent,
+    MouseButton,
+    MouseEvent,
+    NavigationToolbar2,
+)
+from matplotlib.backends import BackendFilter, backend_registry
+from matplotlib.figure import Figure
+
+from crdetect.interactive import terminal
+from crdetect.interactive.keys import Key, action_of, help_lines
+
+_WIDTH_PX, _HEIGHT_PX = 1400, 820  # what fits on a screen
+_IN_THE_WINDOW = ("pan", "zoom", "save", "help")
+
+
+def why_not() -> str | None:
+    """Tell why no window can be shown; None where it can.
+
+    The backend is the one that the user chose, or the first that works here.
+    """
+    backend = mpl.get_backend().lower()
+    if backend in map(str.lower, backend_registry.list_builtin(BackendFilter.INTERACTIVE)):
+        return None
+    return f"there is no display (matplotlib's backend is {backend})"
+
+
+class Window:
+    """A figure in a window.
+
+    matplotlib's own keys do not work in it: each window has its own. Nothing happens inside the
+    callbacks of the toolkit, which would swallow errors: they put events in a row, and `wait`
+    hands them out.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What is shown.
+    title : str
+        Of the window.
+    keys : tuple of Key
+        What works in it.
+    """
+
+    def __init__(self, figure: Figure, title: str, keys: tuple[Key, ...]):
+        width, height = figure.get_size_inches()
+        dpi = min(_WIDTH_PX / width, _HEIGHT_PX / height)
+        figure.set_dpi(dpi)
+        figure._original_dpi = dpi  # noqa: SLF001 (what dense screens multiply)
+        self.figure = plt.figure(num=title, FigureClass=lambda **_: figure)
+        self.keys = keys
+        self._waiting: deque[Event] = deque()
+        self._dragging = self._gone = False
+        manager = self.canvas.manager
+        for own in ("key_press_handler_id", "button_press_handler_id"):
+            if getattr(manager, own, None) is not None:
+                self.canvas.mpl_disconnect(getattr(manager, own))
+        self.toolbar = manager.toolbar or NavigationToolbar2(self.canvas)
+        for name in (
+            "key_press_event",
+            "button_press_event",
+            "motion_notify_event",
+            "button_release_event",
+            "close_event",
+        ):
+            self.canvas.mpl_connect(name, self._note)
+
+    @property
+    def canvas(self):
+        """Canvas of the figure."""
+        return self.figure.canvas
+
+    def _note(self, event: Event) -> None:
+        self._gone |= event.name == "close_event"
+        if event.name == "motion_notify_event":
+            if not self._dragging:
+                return
+            if self._waiting and self._waiting[-1].name == event.name:
+                self._waiting.pop()  # a later place makes an earlier one useless
+        elif event.name.startswith("button"):
+            self._dragging = event.name == "button_press_event"
+        self._waiting.append(event)
+        self.canvas.stop_event_loop()
+
+    def show(self, zoom: Callable[[], object] = lambda: None) -> None:
+        """Bring the window up, and everything in it up to date.
+
+        What a person did to it while it could not answer is forgotten.
+
+        Parameters
+        ----------
+        zoom : callable
+            Sets other limits than those drawn, which `home` brings back.
+        """
+        if self._gone:
+            return
+        self._waiting.clear()
+        self.toolbar.update()
+        self.toolbar.push_current()
+        zoom()
+        self.toolbar.push_current()
+        self.canvas.draw()
+        self.canvas.manager.show()
+
+    def wait(self) -> tuple[str, Event]:
+        """Wait for a person; return what is to be done, or ``mouse``, and the event."""
+        while True:
+            while not self._waiting:
+                self.canvas.start_event_loop(0)
+                self.canvas.flush_events()  # takes all that has piled up
+            event = self._waiting.popleft()
+            if isinstance(event, CloseEvent):
+                return self._closed(), event
+            if isinstance(event, MouseEvent):
+                if not self.toolbar.mode:  # else the toolbar takes it
+                    return "mouse", event
+            elif isinstance(event, KeyEvent):
+                action = action_of(self.keys, event.key)
+                if action in _IN_THE_WINDOW:
+                    self._do(action)
+                elif action is not None:
+                    return action, event
+
+    def _do(self, action: str) -> None:
+        if action == "help":
+            terminal.say(f"{self.canvas.manager.get_window_title()}:", *help_lines(self.keys))
+        else:
+            {"pan": self.toolbar.pan, "zoom": self.toolbar.zoom, "save": self.toolbar.save_figure}[
+                action
+            ]()
+
+    def home(self) -> None:
+        """See everything again."""
+        self.toolbar.home()
+
+    def _closed(self) -> str:
+        answer = terminal.ask_choice(
+            "the window was closed: continue (c) or stop, nothing written (x)?", ("c", "x"), "c"
+        )
+        return {"c": "continue", "x": "stop"}[answer]
+
+
+@contextmanager
+def open_window(figure: Figure, title: str, keys: tuple[Key, ...]) -> Iterator[Window]:
+    """Open a window, show it, and close it in the end."""
+    window = Window(figure, title, keys)
+    terminal.say(f"window '{title}': press ? in it to see its keys here")
+    try:
+        window.show()
+        yield window
+    finally:
+        plt.close(figure)
+
+
+def is_click(event: Event, button: MouseButton) -> bool:
+    """Tell a press of a button of the mouse inside axes."""
+    return (
+        event.name == "button_press_event" and event.button == button and event.inaxes is not None
+    )

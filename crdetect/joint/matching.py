@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -87,7 +88,12 @@ class Matched:
         return np.subtract(exposures_e, self.differences_e, out=out)
 
 
-def match(exposures_e: np.ndarray, rnoise2_e2: float | np.ndarray, workers: int) -> Matched:
+def match(
+    exposures_e: np.ndarray,
+    rnoise2_e2: float | np.ndarray,
+    workers: int,
+    passes: Sequence[Pass] = PASSES,
+) -> Matched:
     """Fit the differences of exposures.
 
     Parameters
@@ -98,6 +104,8 @@ def match(exposures_e: np.ndarray, rnoise2_e2: float | np.ndarray, workers: int)
         Read noise squared, electrons².
     workers : int
         Threads.
+    passes : sequence of Pass, optional
+        The fits, one after the other; none: exposures are taken for equivalent.
 
     Returns
     -------
@@ -116,10 +124,10 @@ def match(exposures_e: np.ndarray, rnoise2_e2: float | np.ndarray, workers: int)
     """
     lowest = np.minimum.reduce(exposures_e)
     steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
-    template = _mean_from_below(exposures_e, rnoise2_e2, steepness2, PASSES[0])
+    template = _mean_from_below(exposures_e, rnoise2_e2, steepness2, (*passes, _LAST)[0])
     level, differences = exposures_e, None
     shifts = np.zeros((len(exposures_e), 2))
-    for now, then in zip(PASSES, (*PASSES[1:], _LAST), strict=True):
+    for now, then in pairwise((*passes, _LAST)):
         bases = _bases(template, now)
         tolerance = _variance(template, rnoise2_e2, steepness2, now)
         found = _fit(level - template, bases, template, rnoise2_e2, tolerance, now, workers)
@@ -256,9 +264,7 @@ def _gram_matrices(residuals, bases, template, rnoise2, tolerance, window: Pass,
 def _smooth(grams: np.ndarray) -> np.ndarray:
     """Let windows overlap: a quarter, a half, a quarter in both directions."""
     for axis in (0, 1):
-        padded = np.concatenate(
-            [grams.take([0], axis), grams, grams.take([-1], axis)], axis=axis
-        )
+        padded = np.concatenate([grams.take([0], axis), grams, grams.take([-1], axis)], axis=axis)
         n = grams.shape[axis]
         parts = [padded.take(range(i, i + n), axis) for i in range(3)]
         grams = 0.25 * parts[0] + 0.5 * parts[1] + 0.25 * parts[2]

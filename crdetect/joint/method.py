@@ -49,6 +49,14 @@ class Calibration:
         total = (signal + read2) * self.inflation - signal
         return Noise(noise.gain, np.sqrt(np.maximum(total, 0)), noise.nbinom_shape)
 
+    def signals_adu(self, noise: Noise) -> list[np.ndarray]:
+        """Expected signal of each exposure, not negative; one array where it is common to them."""
+        template = self.matched.template_e / np.float32(noise.gain)
+        if self.matched.differences_e is None:
+            return [np.maximum(template, 0)] * len(self.matched.shifts_px)
+        gain = np.float32(noise.gain)
+        return [np.maximum(template + own / gain, 0) for own in self.matched.differences_e]
+
 
 @dataclass(frozen=True)
 class JointHits:
@@ -60,13 +68,13 @@ class JointHits:
         Hits of each exposure.
     mediancr : (rows, columns) array of bool
         Pixels hit at least c times.
-    calibration : Calibration
-        What was found on the way.
+    limit_adu : (rows, columns) array of float32
+        How far above the lowest value an isolated hit is.
     """
 
     crmasks: np.ndarray
     mediancr: np.ndarray
-    calibration: Calibration
+    limit_adu: np.ndarray
 
 
 def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Calibration:
@@ -132,19 +140,20 @@ def find_jointly(
         thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
     present = None if stack.complete else ~np.isnan(stack.exposures)
     crmasks = find_hits(level, present, rnoise2, calibration.inflation, thresholds)
-    often = np.add.reduce(crmasks, axis=0, dtype=np.uint8) >= statistics.coincidences
-    rows, columns = np.nonzero(often)
-    values = np.where(crmasks[:, rows, columns], np.inf, level[:, rows, columns])
-    base = values.min(axis=0)
-    lowest_hit = np.where(
-        crmasks[:, rows, columns], level[:, rows, columns], np.inf
+    lowest = np.minimum.reduce(level)
+    sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * calibration.inflation)
+    often = crmasks.sum(axis=0, dtype=np.uint8) >= statistics.coincidences
+    often[often] = _height(level[:, often], crmasks[:, often], statistics.coincidences) > (
+        np.float32(parameters.jt_coincidence) * sigma[often]
     )
-    sigma2 = (np.maximum(base, 0) + np.broadcast_to(rnoise2, often.shape)[rows, columns])
-    sigma = np.sqrt(sigma2 * calibration.inflation[rows, columns])
-    c = statistics.coincidences
-    height = -np.sort(-np.where(np.isinf(lowest_hit), -np.inf, lowest_hit), axis=0)[c - 1] - base
-    often[rows, columns] = height > parameters.jt_coincidence * sigma
-    return JointHits(crmasks, often, calibration)
+    limit = np.float32(np.sqrt(2) * thresholds.strong) * sigma / np.float32(noise.gain)
+    return JointHits(crmasks, often, limit)
+
+
+def _height(level: np.ndarray, hit: np.ndarray, coincidences: int) -> np.ndarray:
+    """How far the c-th highest hit of each pixel is above the highest clean value."""
+    hits = np.sort(np.where(hit, level, -np.inf), axis=0)[-coincidences]
+    return hits - np.where(hit, -np.inf, level).max(axis=0)
 
 
 def _electrons(stack: Stack, noise: Noise) -> np.ndarray:

@@ -164,6 +164,8 @@ def test_back_and_stop(hands, detection, stack):
 
 
 def test_without_a_diagram_there_is_no_way_back(hands, stack):
-    alone = crdetect.detect(stack, NOISE, crdetect.Parameters.from_mapping({"crmethod": "lacosmic"}))
+    alone = crdetect.detect(
+        stack, NOISE, crdetect.Parameters.from_mapping({"crmethod": "lacosmic"})
+    )
     hands.will(press("b"), press("i", "(c)", 3, 3), press("c"))
     assert look_at(alone, stack) == "continue"

@@ -139,9 +139,7 @@ def test_any_verdicts_repeat_exactly(examined, stack, data):
     kinds = st.sampled_from(["keep", "reject", "single"])
     verdicts = Verdicts(before.features, tuple(data.draw(st.lists(kinds, max_size=total))))
     after = examined.judge(before.diagram, verdicts.applied(before.parameters))
-    gone = pixels_of(
-        before, *(i for i, kind in enumerate(verdicts.decisions, 1) if kind != "keep")
-    )
+    gone = pixels_of(before, *(i for i, kind in enumerate(verdicts.decisions, 1) if kind != "keep"))
     np.testing.assert_array_equal(after.masks.mediancr, before.masks.mediancr & ~gone)
     assert same_masks(repeated(after, stack), after)
 

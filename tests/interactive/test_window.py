@@ -95,7 +95,9 @@ def test_who_closes_the_window_is_asked(hands, figure, answer, action):
 
 
 def test_without_a_display_there_is_no_window():
-    env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
+    env = {
+        name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")
+    }
     done = subprocess.run(
         [sys.executable, "-c", ASK_WHY], capture_output=True, text=True, check=True, env=env
     )

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from scipy.special import ndtri
 
-from crdetect.masks import as_uint8, dilate
+from crdetect.masks import dilate
 
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 _LOG_CHARGES = np.log(1000.0)  # charges are as probable in each factor of ten, from 1 to 1000 σ
@@ -30,6 +29,7 @@ _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
 _NEAR = np.array([1.0 if 0 in place else 0.5 for place in _NEIGHBOURS], np.float32)[:, np.newaxis]
 
 _LOO_CANDIDATE, _RANGE_CANDIDATE = 2.0, 2.9  # σ: below, no prior makes a pixel a hit
+_LEAST_CHANCE = 1e-3  # that counts for the neighbours
 _ROUNDS = 40
 
 
@@ -117,30 +117,27 @@ def _log_charge(charge: np.ndarray) -> np.ndarray:
     return _LOG_ROOT_2PI - np.log(np.maximum(charge, _LEAST_CHARGE) * np.float32(_LOG_CHARGES))
 
 
-def root_deviance(
-    value: np.ndarray, mean: np.ndarray, number: int | np.ndarray, rnoise2: np.ndarray
-) -> np.ndarray:
-    """Significance of a value above the mean of others.
+def deviances(values: np.ndarray, rnoise2: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Deviance of the lowest values of each pixel from one expectation.
 
     Parameters
     ----------
-    value, mean : arrays
-        A value, and the mean of others; electrons.
-    number : int or array
-        How many others there are.
-    rnoise2 : float or array
+    values : (N, n) array
+        In ascending order, electrons; infinite where missing.
+    rnoise2 : float or (n,) array
         Read noise squared, electrons².
 
     Returns
     -------
-    array
-        In units of the noise: 0 where the value is not higher.
+    deviances, means : (N, n) arrays
+        Of the first, the first two… values; and their means, electrons.
     """
-    here = np.maximum(value + rnoise2, _LEAST_LEVEL_E)
-    there = np.maximum(mean + rnoise2, _LEAST_LEVEL_E)
-    common = (here + number * there) / (number + 1)
-    deviance = 2 * (here * np.log(here / common) + number * there * np.log(there / common))
-    return np.where(here > there, np.sqrt(np.maximum(deviance, 0)), 0)
+    photons = np.maximum(values + rnoise2, _LEAST_LEVEL_E)
+    sums = np.cumsum(photons, axis=0)
+    logs = np.cumsum(photons * np.log(photons), axis=0)
+    number = np.arange(1, len(values) + 1, dtype=np.float32)[:, np.newaxis]
+    means = sums / number
+    return 2 * np.maximum(logs - sums * np.log(means), 0), means - rnoise2
 
 
 @dataclass
@@ -161,12 +158,14 @@ class _Candidates:
         Noise.
     evidence, means : (N, n) arrays
         Half the deviance that each value adds, and the mean of it and those below.
-    number_hit : (n,) array of int
-        How many of the highest values are hits.
+    rank_of : (N, n) array
+        Rank of the value of each exposure.
     hit : (N, n + 1) array of bool
         By exposure; the last, never hit, stands for all pixels that are no candidates.
-    charge : (N, n + 1) array of float32
-        Of the hits, σ.
+    chance, charge : (N, n + 1) arrays of float32
+        Probability of a hit, and its charge, σ.
+    index : (rows + 2, columns + 2) array of int
+        Which candidate a pixel is; there is a border around.
     """
 
     shape: tuple[int, int, int]
@@ -178,8 +177,8 @@ class _Candidates:
     inflation: np.ndarray
     evidence: np.ndarray = field(init=False)
     means: np.ndarray = field(init=False)
-    number_hit: np.ndarray = field(init=False)
     hit: np.ndarray = field(init=False)
+    chance: np.ndarray = field(init=False)
     charge: np.ndarray = field(init=False)
     rank_of: np.ndarray = field(init=False)
     index: np.ndarray = field(init=False)
@@ -207,16 +206,11 @@ class _Candidates:
 
     def __post_init__(self):
         n, size = self.values.shape
-        self.evidence = np.zeros((n, size), np.float32)
-        self.means = np.empty((n, size), np.float32)
-        self.means[:1] = self.values[:1]
         with np.errstate(invalid="ignore"):  # infinite: missing
-            for m in range(1, n):
-                root = root_deviance(self.values[m], self.means[m - 1], m, self.rnoise2)
-                self.evidence[m] = 0.5 * np.square(root) / self.inflation
-                self.means[m] = (m * self.means[m - 1] + self.values[m]) / (m + 1)
-        self.number_hit = np.zeros(size, np.int8)
+            found, self.means = deviances(self.values, self.rnoise2)
+            self.evidence = np.diff(found, axis=0, prepend=0) / (2 * self.inflation)
         self.hit = np.zeros((n, size + 1), bool)
+        self.chance = np.zeros((n, size + 1), np.float32)
         self.charge = np.zeros((n, size + 1), np.float32)
         self.rank_of = np.argsort(self.order, axis=0)
         rows, columns = self.shape[1:]
@@ -235,29 +229,24 @@ class _Candidates:
         return mask
 
     def beside_hits(self) -> np.ndarray:
-        """Candidates with a hit of any exposure among their neighbours."""
+        """Candidates with a neighbour that may be hit."""
         mask = np.zeros(self.shape[1:], bool)
-        mask.flat[self.place[self.number_hit > 0]] = True
+        mask.flat[self.place[self.chance[:, :-1].max(axis=0) > _LEAST_CHANCE]] = True
         return np.flatnonzero(dilate(mask, 1).ravel()[self.place])
 
     def judge(self, thresholds: Thresholds, which: np.ndarray) -> bool:
-        """Choose the most probable hypothesis for some candidates; tell if anything changed."""
+        """Compare the hypotheses for some candidates; tell if another became the best for any."""
         prior = self._prior(thresholds, which)
-        best = np.zeros(which.size, np.float32)
-        number = np.zeros(which.size, np.int8)
+        scores = np.full((len(self.hit), which.size), -np.inf, np.float32)
+        scores[0] = 0
         counts = self.counts[which]
         for count in np.unique(counts):
             same = np.flatnonzero(counts == count)
-            pixels = which[same]
             for k in range(1, count):
-                score = self._score(k, count, pixels, prior[:, same], thresholds)
-                better = score > best[same]
-                best[same[better]] = score[better]
-                number[same[better]] = k
-        if np.array_equal(number, self.number_hit[which]):
-            return False
-        self._take(number, which)
-        return True
+                scores[k, same] = self._score(k, count, which[same], prior[:, same], thresholds)
+        before = self.hit[:, which]
+        self._take(scores, which)
+        return not np.array_equal(before, self.hit[:, which])
 
     def _score(self, k, count, pixels, prior, thresholds) -> np.ndarray:
         """Logarithm of the odds of k hits against none."""
@@ -281,22 +270,32 @@ class _Candidates:
         y, x = np.divmod(self.place[which], self.shape[2])
         around = np.array([self.index[y + 1 + dy, x + 1 + dx] for dy, dx in _NEIGHBOURS])
         constant, per_neighbour, per_charge = _PRIOR_BESIDE
-        for own, hit, charge in zip(prior, self.hit, self.charge, strict=True):
-            neighbours = hit[around].sum(axis=0)
-            total = (charge[around] * _NEAR).sum(axis=0)
-            odds = constant + per_neighbour * neighbours + per_charge * np.log(np.maximum(total, 1))
-            np.copyto(own, np.maximum(own, odds), where=neighbours > 0)
+        for own, chance, charge in zip(prior, self.chance, self.charge, strict=True):
+            here = chance[around]
+            neighbours = here.sum(axis=0)
+            share = np.clip(neighbours, np.finfo(np.float32).tiny, 1)  # that there is one
+            total = (here * charge[around] * _NEAR).sum(axis=0) / share
+            odds = constant + per_neighbour * np.maximum(neighbours, 1)
+            odds += per_charge * np.log(np.maximum(total, 1))
+            np.logaddexp(own, np.log(share) + odds, out=own)
         return prior
 
-    def _take(self, number: np.ndarray, which: np.ndarray) -> None:
-        """Take over which values are hits."""
-        self.number_hit[which] = number
-        clean = self.counts[which] - number
-        base = self.means[clean - 1, which]
-        sigma = self._sigma(base, which)
-        ranks = self.rank_of[:, which]
-        hit = (ranks >= clean) & (ranks < self.counts[which])
-        self.hit[:, which] = hit
+    def _take(self, scores: np.ndarray, which: np.ndarray) -> None:
+        """Take over how probable hits are, and the best hypothesis."""
+        highest = scores.max(axis=0)
+        weights = np.exp(scores - highest)
+        at_least = np.cumsum(weights[::-1], axis=0)[::-1]  # so many hits, or more
+        at_least /= at_least[0]
+        counts, ranks = self.counts[which], self.rank_of[:, which]
+        from_top = counts - ranks  # 1 for the highest value
+        valid = from_top >= 1
+        chance = np.take_along_axis(at_least, np.clip(from_top, 1, len(scores) - 1), axis=0)
+        chance[~valid | (from_top >= counts)] = 0
+        self.chance[:, which] = chance
+        number = scores.argmax(axis=0)
+        self.hit[:, which] = valid & (from_top <= number)
+        clean = counts - np.maximum(number, 1)
+        base = np.take_along_axis(self.means[:, which], clean[np.newaxis] - 1, axis=0)[0]
         values = np.take_along_axis(self.values[:, which], ranks, axis=0)
-        charge = np.where(hit, (values - base) / sigma, 0)
-        self.charge[:, which] = charge
+        charge = (values - base) / self._sigma(base, which)
+        self.charge[:, which] = np.where(valid, np.maximum(charge, 0), 0)

@@ -29,7 +29,8 @@ _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
 _NEAR = np.array([1.0 if 0 in place else 0.5 for place in _NEIGHBOURS], np.float32)[:, np.newaxis]
 
 _LOO_CANDIDATE, _RANGE_CANDIDATE = 2.0, 2.9  # σ: below, no prior makes a pixel a hit
-_LEAST_CHANCE = 1e-3  # that counts for the neighbours
+_LEAST_CHANCE = 0.02  # that counts for the neighbours
+_LEAST_EVIDENCE = 3.5  # log odds that values differ: less is no hit, unless beside one
 _ROUNDS = 40
 
 
@@ -104,7 +105,7 @@ def find_hits(
     (read noise as photons). Besag 1986, J. R. Stat. Soc. B 48, 259 (iterated conditional modes).
     """
     candidates = _Candidates.among(level_e, present, rnoise2_e2, inflation)
-    candidates.judge(thresholds, np.arange(candidates.size))
+    candidates.judge(thresholds, candidates.remarkable())
     for _ in range(_ROUNDS):
         beside = candidates.beside_hits()
         if not candidates.judge(thresholds, beside):
@@ -227,6 +228,11 @@ class _Candidates:
         mask = np.zeros(self.shape, bool)
         mask.reshape(len(mask), -1)[:, self.place] = self.hit[:, :-1]
         return mask
+
+    def remarkable(self) -> np.ndarray:
+        """Candidates that may be hit, whatever is around."""
+        finite = np.where(np.isfinite(self.evidence), self.evidence, 0)
+        return np.flatnonzero(finite.sum(axis=0) > _LEAST_EVIDENCE)
 
     def beside_hits(self) -> np.ndarray:
         """Candidates with a neighbour that may be hit."""

@@ -17,6 +17,8 @@ from crdetect.stack import Stack, Statistics
 _logger = logging.getLogger(__name__)
 
 _SMOOTHING_PX = 0.6
+_BEFORE_MATCHING = NoiseModel(0.0, 0.3**2, 0.4**2, 0.4**2)
+_AFTER_MATCHING = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2)
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,20 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
     """
     exposures = _electrons(stack, noise)
     rnoise2 = np.square(np.float32(noise.rnoise_e))
-    if parameters.jt_matching == "none":
-        matched = match(exposures, rnoise2, workers, passes=())
-    else:
-        matched = match(exposures, rnoise2, workers)
+    usable = None if stack.complete else ~np.isnan(stack.exposures).any(axis=0)
+    matched = match(exposures, rnoise2, workers, passes=())
     slopes = gradients(matched.template_e, _SMOOTHING_PX)
-    if parameters.jt_noise_terms == "auto":
-        usable = None if stack.complete else ~np.isnan(stack.exposures).any(axis=0)
+    model = fit_noise_model(
+        exposures, matched.template_e, slopes, rnoise2, _BEFORE_MATCHING, usable
+    )
+    if parameters.jt_matching == "auto" and any(model.terms[1:]):
+        matched = match(exposures, rnoise2, workers)
+        slopes = gradients(matched.template_e, _SMOOTHING_PX)
         level = matched.level(exposures)
-        model = fit_noise_model(level, matched.template_e, slopes, rnoise2, usable)
-    else:
+        model = fit_noise_model(
+            level, matched.template_e, slopes, rnoise2, _AFTER_MATCHING, usable
+        )
+    if parameters.jt_noise_terms != "auto":
         model = NoiseModel(0.0, *(parameters.jt_noise_terms or (0.0, 0.0, 0.0)))
     known = np.maximum(matched.template_e, 0) + rnoise2
     extra = model.extra_variance_e2(matched.template_e, slopes)

@@ -18,7 +18,7 @@ from scipy.stats import chi2
 
 from crdetect.masks import dilate
 
-_MOST_PIXELS = 150_000
+_MOST_PIXELS = 60_000
 _ROUNDS, _WINSORED_ROUNDS = 20, 6
 _WINSOR, _CUT = 4.0, 9.0  # squares of differences, in units of their variance
 _WINSORED = chi2.cdf(_WINSOR, 3) + _WINSOR * chi2.sf(_WINSOR, 1)
@@ -81,6 +81,7 @@ def fit_noise_model(
     template_e: np.ndarray,
     slopes_e: tuple[np.ndarray, np.ndarray],
     rnoise2_e2: float | np.ndarray,
+    tolerance: NoiseModel,
     usable: np.ndarray | None = None,
 ) -> NoiseModel:
     """Fit the noise model to the differences of exposures.
@@ -95,6 +96,8 @@ def fit_noise_model(
         Its derivatives in x and y.
     rnoise2_e2 : float or (rows, columns) array
         Read noise squared.
+    tolerance : NoiseModel
+        How far values may differ that are no cosmic rays.
     usable : (rows, columns) array of bool, optional
         Pixels with all their values; all by default.
 
@@ -106,7 +109,7 @@ def fit_noise_model(
     errors are left out.
     """
     rnoise2 = np.broadcast_to(np.float32(rnoise2_e2), template_e.shape)
-    clean = _far_from_hits(level_e, template_e, slopes_e, rnoise2)
+    clean = _far_from_hits(level_e, rnoise2 + tolerance.extra_variance_e2(template_e, slopes_e))
     place = _sample(template_e, slopes_e, rnoise2, clean if usable is None else clean & usable)
     if place.size < 100:
         return NoiseModel()
@@ -132,12 +135,11 @@ def fit_noise_model(
     )
 
 
-def _far_from_hits(level, template, slopes, rnoise2) -> np.ndarray:
+def _far_from_hits(level, variance_e2) -> np.ndarray:
     """Tell where no value is far above the others, nor around."""
     highest = np.maximum.reduce(level)
     others = (np.add.reduce(level) - highest) / np.float32(len(level) - 1)
-    generous = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2).extra_variance_e2(template, slopes)
-    limit = _HIT * np.sqrt(np.maximum(others, 0) + rnoise2 + generous)
+    limit = _HIT * np.sqrt(np.maximum(others, 0) + variance_e2)
     return ~dilate(highest - others > limit, _AROUND_PX)
 
 

@@ -241,6 +241,8 @@ def _found_out(detection) -> list[str]:
 
     found = {name: value for name, value in detection.used().items() if name != "mm_seed"}
     lines = [f"{name}: {np.round(value, 4).tolist()}" for name, value in found.items()]
+    if detection.calibration is not None:
+        lines += detection.calibration.summary()
     if detection.diagram is not None and detection.diagram.expected_above is not None:
         lines.append(
             f"clean pixels expected above the boundary: {detection.diagram.expected_above:.3g}"

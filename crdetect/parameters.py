@@ -1,7 +1,7 @@
 """The parameters: one schema, from which everything that names a parameter is made.
 
-Each block (general, ``la_``, ``pc_``, ``dc_``, ``nn_``, ``mm_``, ``jt_``) is a frozen pydantic model. The
-validation of YAML files, the requirements of the numina recipe, the template, the table in the
+Each block (general, ``la_``, ``pc_``, ``dc_``, ``nn_``, ``mm_``, ``jt_``) is a frozen pydantic
+model. The validation of YAML files, the requirements of the numina recipe, the template, the table in the
 documentation, the HISTORY cards and the table PARAMS of ``crmasks.fits`` are derived from it.
 """
 
@@ -250,8 +250,8 @@ class General(Block):
 
     crmethod: CrMethod = _field(
         "mm_pycosmic",
-        "detector of one image, alone, with the Median-Minimum diagram (mm_), or with joint detection "
-        "(joint_); mmcosmic and joint are those alone",
+        "detector of one image, alone, with the Median-Minimum diagram (mm_), or with joint "
+        "detection (joint_); mmcosmic and joint are those alone",
     )
     device: Literal["auto", "cpu", "cuda"] = _field(
         "auto", "processor for the networks (deepcr, conn); auto: a GPU if there is one"
@@ -422,8 +422,8 @@ class MM(Block):
     ] = _field(1000.0, "shape κ of the negative binomial distribution: variance λ + λ²/κ", "e")
     mm_synthetic: Literal["median", "single", "adaptive"] = _field(
         "median",
-        "expected signal: the cleaned median, each cleaned exposure, or (adaptive) each exposure as "
-        "matched by the jt_ parameters, with their noise model",
+        "expected signal: the cleaned median, each cleaned exposure, or (adaptive) each exposure "
+        "as matched by the jt_ parameters, with their noise model",
     )
     mm_simulation: Literal["montecarlo", "analytic"] = _field(
         "montecarlo", "the diagram of clean pixels: simulated with random numbers, or computed"

@@ -23,8 +23,7 @@ import numpy as np
 
 from crdetect.stack import for_row_blocks, sort_planes
 
-SHIFTS = (2, 3)
-"""Which of the coefficients are shifts, in x and in y, pixels."""
+_FLUXES, _SHIFTS = (0, 1), (2, 3)  # which coefficients
 
 _CLIP = 4.0  # sigma: a value so far above the lower ones takes no part in the template
 _WINSOR = 3.0  # sigma: larger residuals pull no harder
@@ -73,12 +72,15 @@ class Matched:
     differences_e : (N, rows, columns) array of float32, or None
         What each exposure has more than the template is expected to have; None where exposures
         are equivalent, as far as can be seen.
+    fluxes : (N,) array
+        Mean flux of each exposure, relative to the template.
     shifts_px : (N, 2) array
         Mean shift of each exposure in x and y.
     """
 
     template_e: np.ndarray
     differences_e: np.ndarray | None
+    fluxes: np.ndarray
     shifts_px: np.ndarray
 
     def level(self, exposures_e: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -126,7 +128,7 @@ def match(
     steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
     template = _mean_from_below(exposures_e, rnoise2_e2, steepness2, (*passes, _LAST)[0])
     level, differences = exposures_e, None
-    shifts = np.zeros((len(exposures_e), 2))
+    fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
     for now, then in pairwise((*passes, _LAST)):
         bases = _bases(template, now)
         tolerance = _variance(template, rnoise2_e2, steepness2, now)
@@ -134,16 +136,17 @@ def match(
         if found is None:
             continue
         found.coefficients -= found.coefficients.mean(axis=0)
-        shifts -= found.mean_of(SHIFTS)
+        fluxes += found.mean_of(_FLUXES).sum(axis=1)
+        shifts -= found.mean_of(_SHIFTS)
         more = _combine(found.coefficients, bases, workers)
         differences = more if differences is None else np.add(differences, more, out=differences)
         level = exposures_e - differences
         template = _mean_from_below(level, rnoise2_e2, steepness2, then)
-    return Matched(template, differences, shifts)
+    return Matched(template, differences, fluxes, shifts)
 
 
 def gradients(image: np.ndarray, smoothing_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of a smoothed image in x and y, per pixel."""
+    """Return the derivatives of a smoothed image in x and y, per pixel."""
     smooth = cv2.GaussianBlur(image, (0, 0), smoothing_px)
     slope, one = np.array([-0.5, 0, 0.5], np.float32), np.ones(1, np.float32)
     return (
@@ -230,7 +233,7 @@ def _fit(residuals, bases, template, rnoise2, tolerance, window: Pass, workers) 
 
 
 def _gram_matrices(residuals, bases, template, rnoise2, tolerance, window: Pass, workers):
-    """Sums over each window of products of the bases and the residuals, weighted by 1/variance."""
+    """Sum products of the bases and residuals over each window, weighted by 1/variance."""
     rows, columns = template.shape
     height, width = min(window.rows, rows), min(window.columns, columns)
     n_y, n_x = rows // height, columns // width

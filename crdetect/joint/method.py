@@ -16,6 +16,9 @@ from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
 
+TERMS = ("excess", "flux2", "shift_x2", "shift_y2")
+"""Names of the terms of the noise model: n, a, b, c."""
+
 _SMOOTHING_PX = 0.6
 _BEFORE_MATCHING = NoiseModel(0.0, 0.3**2, 0.4**2, 0.4**2)
 _AFTER_MATCHING = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2)
@@ -44,6 +47,37 @@ class Calibration:
         """Whether the exposures differ by their noise only, as far as can be seen."""
         return self.matched.differences_e is None and not any(self.model.terms)
 
+    def table(self) -> list[tuple[str, float, float, str]]:
+        """Rows of name, value, standard error (NaN: not known) and unit."""
+        model, unknown = self.model, float("nan")
+        units = ("e2", "", "pixel2", "pixel2")
+        rows = list(zip(TERMS, model.terms, model.errors, units, strict=True))
+        rows += [("measured_rnoise", *model.measured_rnoise_e, "e")]
+        rows += [("photon_slope", *model.photon_slope, "")]
+        rows += [
+            (f"flux_{i}", float(flux), unknown, "")
+            for i, flux in enumerate(self.matched.fluxes, start=1)
+        ]
+        return rows + [
+            (f"{name}_of_{i}", float(shift), unknown, "pixel")
+            for i, shifts in enumerate(self.matched.shifts_px, start=1)
+            for name, shift in zip(("shift_x", "shift_y"), shifts, strict=True)
+        ]
+
+    def summary(self) -> list[str]:
+        """Say in a few lines how the exposures differ."""
+        model = self.model
+        lines = [f"exposures are {'' if self.equivalent else 'not '}equivalent"]
+        if self.matched.differences_e is not None:
+            fluxes, shifts = self.matched.fluxes.round(3), self.matched.shifts_px.round(3)
+            lines += [f"matched: fluxes {fluxes.tolist()}, shifts {shifts.tolist()} pixels"]
+        if any(model.terms):
+            terms = zip(TERMS, model.terms, model.errors, strict=True)
+            told = [f"{name} {term:.3g} ± {error:.1g}" for name, term, error in terms if term]
+            lines += ["noise beyond photons and read noise: " + ", ".join(told)]
+        lines += ["read noise as measured: {:.3g} ± {:.1g} e".format(*model.measured_rnoise_e)]
+        return lines
+
     def noise(self, noise: Noise) -> Noise:
         """Give a map of read noise that has all the variance beyond Poisson's."""
         read2 = np.square(noise.rnoise_adu)
@@ -52,7 +86,7 @@ class Calibration:
         return Noise(noise.gain, np.sqrt(np.maximum(total, 0)), noise.nbinom_shape)
 
     def signals_adu(self, noise: Noise) -> list[np.ndarray]:
-        """Expected signal of each exposure, not negative; one array where it is common to them."""
+        """Return the expected signal of each exposure, not negative; if common, one array."""
         template = self.matched.template_e / np.float32(noise.gain)
         if self.matched.differences_e is None:
             return [np.maximum(template, 0)] * len(self.matched.shifts_px)
@@ -105,16 +139,15 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
         matched = match(exposures, rnoise2, workers)
         slopes = gradients(matched.template_e, _SMOOTHING_PX)
         level = matched.level(exposures)
-        model = fit_noise_model(
-            level, matched.template_e, slopes, rnoise2, _AFTER_MATCHING, usable
-        )
+        model = fit_noise_model(level, matched.template_e, slopes, rnoise2, _AFTER_MATCHING, usable)
     if parameters.jt_noise_terms != "auto":
         model = NoiseModel(0.0, *(parameters.jt_noise_terms or (0.0, 0.0, 0.0)))
     known = np.maximum(matched.template_e, 0) + rnoise2
     extra = model.extra_variance_e2(matched.template_e, slopes)
     inflation = 1 + extra / np.maximum(known, np.float32(1e-3))
     calibration = Calibration(matched, model, inflation.astype(np.float32))
-    _log(calibration)
+    for line in calibration.summary():
+        _logger.info("%s", line)
     return calibration
 
 
@@ -171,17 +204,3 @@ def _electrons(stack: Stack, noise: Noise) -> np.ndarray:
     lowest = np.where(missing, np.float32(np.inf), exposures).min(axis=0)
     lowest[np.isinf(lowest)] = 0
     return np.where(missing, lowest, exposures)
-
-
-def _log(calibration: Calibration) -> None:
-    model = calibration.model
-    _logger.info("exposures are %sequivalent", "" if calibration.equivalent else "not ")
-    if calibration.matched.differences_e is not None:
-        _logger.info("mean shifts: %s px", calibration.matched.shifts_px.round(3).tolist())
-    for name, term, error in zip(
-        ("excess (e²)", "flux²", "shift_x² (px²)", "shift_y² (px²)"),
-        model.terms,
-        model.errors,
-        strict=True,
-    ):
-        _logger.info("noise model: %s %.3g ± %.2g", name, term, error)

@@ -25,8 +25,28 @@ _WINSORED = chi2.cdf(_WINSOR, 3) + _WINSOR * chi2.sf(_WINSOR, 1)
 _CUT_MEAN = chi2.cdf(_CUT, 3) / chi2.cdf(_CUT, 1)
 _SIGNIFICANT = 2.0  # error bars
 _RIDGE = 1e-9
+_LEVELS = 30  # of the signal, with the same number of pixels each
+_LEAST_VARIANCE_E2 = 1e-6
 _HIT, _AROUND_PX = 5.0, 2  # σ above the others, and pixels: where a cosmic ray may be
 _LEAST_EXCESS = 0.1  # of the read noise squared: faint wings of cosmic rays look like less
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variance of the exposures at levels of the signal; arrays of one shape, electrons².
+
+    Attributes
+    ----------
+    signal_e : array
+        Mean signal of the pixels of a level, electrons.
+    measured, known, modelled : arrays
+        As seen, by photons and read noise, and with the fitted terms.
+    """
+
+    signal_e: np.ndarray
+    measured: np.ndarray
+    known: np.ndarray
+    modelled: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,13 @@ class NoiseModel:
         b, c: squares of shifts, pixel².
     errors : tuple of 4 floats
         Standard errors of n, a, b, c.
+    measured_rnoise_e : tuple of 2 floats
+        Read noise as the exposures show it, and its standard error, electrons.
+    photon_slope : tuple of 2 floats
+        Variance of photon noise relative to the signal, and its standard error: 1 if the gain is
+        right, else the gain is smaller by this factor.
+    spread : Spread or None
+        What was fitted; None where nothing was.
     """
 
     excess_e2: float = 0.0
@@ -50,6 +77,9 @@ class NoiseModel:
     shift_x: float = 0.0
     shift_y: float = 0.0
     errors: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    measured_rnoise_e: tuple[float, float] = (np.nan, np.nan)
+    photon_slope: tuple[float, float] = (np.nan, np.nan)
+    spread: Spread | None = None
 
     @property
     def terms(self) -> tuple[float, float, float, float]:
@@ -122,16 +152,52 @@ def fit_noise_model(
         [np.ones_like(signal), signal**2, *(slope.ravel()[place] ** 2 for slope in slopes_e)]
     )
     known = signal + rnoise2.ravel()[place]
-    coefficients = np.zeros(len(terms))
+    coefficients, errors = _iterate(squares, terms, known, np.zeros(len(terms)))
+    significant = coefficients > _SIGNIFICANT * errors
+    significant[0] &= coefficients[0] > _LEAST_EXCESS * rnoise2.mean()
+    kept = np.where(significant, coefficients, 0)
+    # the same with nothing known: what gain and read noise would be
+    free = np.vstack([terms[:1], signal, terms[1:]])
+    start = np.array([rnoise2.mean(), 1.0, *coefficients[1:]])
+    measured, deviations = _iterate(squares, free, np.zeros_like(signal), start)
+    rnoise = float(np.sqrt(measured[0]))
+    return NoiseModel(
+        *kept.tolist(),
+        errors=tuple(errors.tolist()),
+        measured_rnoise_e=(rnoise, float(deviations[0]) / max(2 * rnoise, 1e-9)),
+        photon_slope=(float(measured[1]), float(deviations[1])),
+        spread=_spread(squares, signal, known, known + kept @ terms),
+    )
+
+
+def _iterate(squares, terms, known, start) -> tuple[np.ndarray, np.ndarray]:
+    """Fit until nothing changes; coefficients and their standard errors."""
+    coefficients = start
     for number in range(_ROUNDS):
         last = coefficients
         coefficients, errors = _improve(coefficients, squares, terms, known, number)
         if number > _WINSORED_ROUNDS and np.allclose(coefficients, last, rtol=0.02, atol=1e-7):
             break
-    significant = coefficients > _SIGNIFICANT * errors
-    significant[0] &= coefficients[0] > _LEAST_EXCESS * rnoise2.mean()
-    return NoiseModel(
-        *np.where(significant, coefficients, 0).tolist(), errors=tuple(errors.tolist())
+    return coefficients, errors
+
+
+def _spread(squares, signal, known, modelled) -> Spread:
+    """Average over levels of the signal."""
+    ratio = squares / modelled
+    used = ratio < _CUT
+    seen = np.where(used, ratio, 0).sum(axis=0) * modelled / _CUT_MEAN
+    edges = np.quantile(signal, np.linspace(0, 1, _LEVELS + 1))
+    level = np.clip(np.searchsorted(edges, signal, side="right") - 1, 0, _LEVELS - 1)
+    number = np.bincount(level, minlength=_LEVELS)
+    filled = number > 0
+
+    def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        total = np.bincount(level, values, _LEVELS)[filled]
+        return total / np.bincount(level, weights, _LEVELS)[filled]
+
+    one = np.ones_like(signal)
+    return Spread(
+        mean(signal, one), mean(seen, used.sum(axis=0)), mean(known, one), mean(modelled, one)
     )
 
 
@@ -157,7 +223,7 @@ def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
 
 def _improve(coefficients, squares, terms, known, number) -> tuple[np.ndarray, np.ndarray]:
     """Fit once more, with the variances of the last fit."""
-    variance = known + coefficients @ terms
+    variance = np.maximum(known + coefficients @ terms, _LEAST_VARIANCE_E2)
     ratio = squares / variance
     if number < _WINSORED_ROUNDS:
         found = np.minimum(ratio, _WINSOR).mean(axis=0) / _WINSORED

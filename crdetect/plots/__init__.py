@@ -16,6 +16,7 @@ from crdetect.pipeline import Detection
 from crdetect.plots.flux import flux_factor, number_at_median
 from crdetect.plots.histogram2d import histogram2d
 from crdetect.plots.mediancr import mediancr
+from crdetect.plots.noise import noise
 from crdetect.plots.offsets import crosscorrelation
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "flux_factor",
     "histogram2d",
     "mediancr",
+    "noise",
     "number_at_median",
     "save_figures",
 ]
@@ -43,7 +45,8 @@ def save_figures(detection: Detection, folder: Path) -> list[Path]:
     list of Path
         ``diagnostic_mediancr.png``; where the Median-Minimum diagram took part
         ``diagnostic_histogram2d.png``; where flux factors were measured ``flux_factor{i}.png``
-        and ``image_number_at_median_position.png``; where offsets were measured
+        and ``image_number_at_median_position.png``; where the
+        exposures were matched ``diagnostic_noise.png``; where offsets were measured
         ``xyoffset_crosscorr_{i}.png``.
     """
     paths = []
@@ -59,6 +62,8 @@ def _figures(detection: Detection) -> Iterator[tuple[str, Callable[[], Figure]]]
     if detection.diagram is not None:
         yield "diagnostic_histogram2d.png", partial(histogram2d, detection)
     yield "diagnostic_mediancr.png", partial(mediancr, detection)
+    if detection.calibration is not None:
+        yield "diagnostic_noise.png", partial(noise, detection.calibration)
     if detection.flux.measured:
         for i in numbers:
             yield f"flux_factor{i}.png", partial(flux_factor, detection.flux, i)

@@ -1,8 +1,8 @@
 """The parameters: one schema, from which everything that names a parameter is made.
 
 Each block (general, ``la_``, ``pc_``, ``dc_``, ``nn_``, ``mm_``, ``jt_``) is a frozen pydantic
-model. The validation of YAML files, the requirements of the numina recipe, the template, the table in the
-documentation, the HISTORY cards and the table PARAMS of ``crmasks.fits`` are derived from it.
+model. The validation of YAML files, the requirements of the numina recipe, the template, the table
+in the documentation, the HISTORY cards and PARAMS of ``crmasks.fits`` are derived from it.
 """
 
 from __future__ import annotations

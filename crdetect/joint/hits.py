@@ -9,7 +9,9 @@ is nothing around, large beside a track that was found.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 from scipy.special import ndtri
 
@@ -31,6 +33,10 @@ _NEAR = np.array([1.0 if 0 in place else 0.5 for place in _NEIGHBOURS], np.float
 _LOO_CANDIDATE, _RANGE_CANDIDATE = 2.0, 2.9  # σ: below, no prior makes a pixel a hit
 _LEAST_CHANCE = 0.02  # that counts for the neighbours
 _LEAST_EVIDENCE = 3.5  # log odds that values differ: less is no hit, unless beside one
+_BOX_PX = 7
+_VARIANCE_OF_LOWEST = 0.56  # of three normal values; of more values a little less
+_LEAST_VARIANCE = 0.2  # of a prediction from the pixels around, times that of a value
+_MOST_FROM_AROUND = 3.0  # log odds: an image may have a spot that nothing around announces
 _ROUNDS = 40
 
 
@@ -118,15 +124,65 @@ def _log_charge(charge: np.ndarray) -> np.ndarray:
     return _LOG_ROOT_2PI - np.log(np.maximum(charge, _LEAST_CHARGE) * np.float32(_LOG_CHARGES))
 
 
-def deviances(values: np.ndarray, rnoise2: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class Surroundings(NamedTuple):
+    """What the pixels around tell of a pixel.
+
+    Attributes
+    ----------
+    mean_e : array
+        Their mean expectation, electrons.
+    variance_e2 : array
+        Of a pixel's own expectation, electrons².
+    """
+
+    mean_e: np.ndarray
+    variance_e2: np.ndarray
+
+
+def look_around(level_e: np.ndarray, rnoise2_e2: float | np.ndarray) -> Surroundings:
+    """Predict the expectation of each pixel from the eight around.
+
+    Parameters
+    ----------
+    level_e : (N, rows, columns) array of float32
+        Exposures of one expectation, electrons.
+    rnoise2_e2 : float or (rows, columns) array
+        Read noise squared.
+
+    Returns
+    -------
+    Surroundings
+        The variance is that of the prediction in the 7 × 7 pixels around, beyond noise.
+    """
+    lowest = np.minimum.reduce(level_e)
+    noise2 = np.maximum(lowest, 0) + rnoise2_e2
+    rise = -ndtri((1 - 0.375) / (len(level_e) + 0.25))  # Blom: from the minimum to the mean
+    expected = lowest + np.float32(rise) * np.sqrt(noise2)
+    ring = np.full((3, 3), 1 / 8, np.float32)
+    ring[1, 1] = 0
+    mean = cv2.filter2D(expected, -1, ring, borderType=cv2.BORDER_REFLECT)
+    structure = cv2.blur(np.square(expected - mean), (_BOX_PX, _BOX_PX))
+    structure -= np.float32(_VARIANCE_OF_LOWEST * 9 / 8) * noise2
+    variance = np.maximum(structure, 0) + np.float32(_LEAST_VARIANCE) * noise2
+    return Surroundings(mean, variance)
+
+
+def deviances(
+    values: np.ndarray,
+    rnoise2: float | np.ndarray,
+    inflation: float | np.ndarray = 1.0,
+    around: Surroundings | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Deviance of the lowest values of each pixel from one expectation.
 
     Parameters
     ----------
     values : (N, n) array
         In ascending order, electrons; infinite where missing.
-    rnoise2 : float or (n,) array
-        Read noise squared, electrons².
+    rnoise2, inflation : float or (n,) array
+        Read noise squared, electrons²; variance relative to Poisson and read noise.
+    around : Surroundings, optional
+        What is known of the expectation; it counts for a few units of deviance at most.
 
     Returns
     -------
@@ -138,7 +194,15 @@ def deviances(values: np.ndarray, rnoise2: float | np.ndarray) -> tuple[np.ndarr
     logs = np.cumsum(photons * np.log(photons), axis=0)
     number = np.arange(1, len(values) + 1, dtype=np.float32)[:, np.newaxis]
     means = sums / number
-    return 2 * np.maximum(logs - sums * np.log(means), 0), means - rnoise2
+    alone = 2 * np.maximum(logs - sums * np.log(means), 0) / inflation
+    if around is None:
+        return alone, means - rnoise2
+    there = np.maximum(around.mean_e + rnoise2, _LEAST_LEVEL_E)
+    own, other = number / (means * inflation), 1 / around.variance_e2
+    both = (own * means + other * there) / (own + other)
+    together = 2 * (logs - sums * np.log(both) - sums + number * both) / inflation
+    together += np.square(both - there) * other
+    return np.minimum(together, alone + 2 * _MOST_FROM_AROUND), means - rnoise2
 
 
 @dataclass
@@ -157,6 +221,8 @@ class _Candidates:
         How many values there are; those missing come last.
     rnoise2, inflation : (n,) arrays
         Noise.
+    around : Surroundings
+        What the pixels around tell.
     evidence, means : (N, n) arrays
         Half the deviance that each value adds, and the mean of it and those below.
     rank_of : (N, n) array
@@ -176,6 +242,7 @@ class _Candidates:
     counts: np.ndarray
     rnoise2: np.ndarray
     inflation: np.ndarray
+    around: Surroundings
     evidence: np.ndarray = field(init=False)
     means: np.ndarray = field(init=False)
     hit: np.ndarray = field(init=False)
@@ -203,13 +270,15 @@ class _Candidates:
         order = np.argsort(values, axis=0, kind="stable")
         values = np.take_along_axis(values, order, axis=0)
         read = np.broadcast_to(np.float32(rnoise2), level.shape[1:]).ravel()[place]
-        return cls(level.shape, place, values, order, counts, read, inflation.ravel()[place])
+        around = Surroundings(*(image.ravel()[place] for image in look_around(level, rnoise2)))
+        inflated = inflation.ravel()[place]
+        return cls(level.shape, place, values, order, counts, read, inflated, around)
 
     def __post_init__(self):
         n, size = self.values.shape
         with np.errstate(invalid="ignore"):  # infinite: missing
-            found, self.means = deviances(self.values, self.rnoise2)
-            self.evidence = np.diff(found, axis=0, prepend=0) / (2 * self.inflation)
+            found, self.means = deviances(self.values, self.rnoise2, self.inflation, self.around)
+            self.evidence = 0.5 * np.diff(found, axis=0, prepend=0)
         self.hit = np.zeros((n, size + 1), bool)
         self.chance = np.zeros((n, size + 1), np.float32)
         self.charge = np.zeros((n, size + 1), np.float32)

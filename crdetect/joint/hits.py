@@ -22,7 +22,7 @@ _LOG_CHARGES = np.log(1000.0)  # charges are as probable in each factor of ten, 
 _LEAST_CHARGE = 1.2  # σ
 _LEAST_LEVEL_E = 1e-3
 
-_PRIOR_BESIDE = np.array([-6.3, 0.9, 0.75], np.float32)
+_PRIOR_BESIDE = np.array([-5.3, 0.9, 0.75], np.float32)
 """Log odds that a pixel beside a track is on it: constant, factor of the number of neighbours hit,
 factor of the logarithm of their charge in σ (corners count half). From simulated tracks and real
 ones of LSST darks: a single neighbour of 100 σ gives 0.1, a full side (three) 0.4, six 0.95."""
@@ -36,7 +36,7 @@ _LEAST_EVIDENCE = 3.5  # log odds that values differ: less is no hit, unless bes
 _BOX_PX = 7
 _VARIANCE_OF_LOWEST = 0.56  # of three normal values; of more values a little less
 _LEAST_VARIANCE = 0.2  # of a prediction from the pixels around, times that of a value
-_MOST_FROM_AROUND = 3.0  # log odds: an image may have a spot that nothing around announces
+_MOST_FROM_AROUND = 5.0  # log odds: an image may have a spot that nothing around announces
 _ROUNDS = 40
 
 

@@ -539,7 +539,7 @@ class Joint(Block):
     jt_coincidence: NonNegative = _field(
         2.0, "least height above the clean values of a pixel hit in several exposures", "sigma"
     )
-    jt_matching: Literal["auto", "none"] = _field(
+    jt_matching: Literal["auto"] | None = _field(
         "auto", "fit how the exposures differ in flux, sky, place and width, where they do"
     )
     jt_noise_terms: Annotated[

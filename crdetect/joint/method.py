@@ -135,7 +135,7 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
     model = fit_noise_model(
         exposures, matched.template_e, slopes, rnoise2, _BEFORE_MATCHING, usable
     )
-    if parameters.jt_matching == "auto" and any(model.terms[1:]):
+    if parameters.jt_matching and any(model.terms[1:]):
         matched = match(exposures, rnoise2, workers)
         slopes = gradients(matched.template_e, _SMOOTHING_PX)
         level = matched.level(exposures)

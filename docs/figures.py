@@ -36,6 +36,7 @@ def make_figures(folder: Path) -> None:
     _make_false_pixels(folder)
     _make_boundary(folder)
     _make_conditions(folder)
+    _make_noise(folder)
 
 
 def _exposures(**differences) -> Simulation:
@@ -186,6 +187,12 @@ def _make_boundary(folder: Path) -> None:
     }
     path = folder / "mm_boundary.png"
     _compare(path, exposures, runs, "One set of exposures, four boundaries", np.array(_FIXED))
+
+
+def _make_noise(folder: Path) -> None:
+    moved = ((-0.1, 0.1), (0.0, 0.0), (0.1, -0.1))
+    run = _run(_exposures(flux=(0.85, 1.0, 1.15), offsets_px=moved), crmethod="joint")
+    _save_own(run, folder, ("diagnostic_noise.png",))
 
 
 def _make_conditions(folder: Path) -> None:

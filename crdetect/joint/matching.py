@@ -7,6 +7,8 @@ window, the difference of an exposure from the common template T is a combinatio
     d = c₀ T + c₁ C + c₂ ∂T/∂x + c₃ ∂T/∂y + c₄ ∂²T/∂x² + c₅ ∂²T/∂y²,
 
 C being T smoothed along the window: lines and continuum, sky and object have fluxes of their own.
+A background that is added everywhere (moonlight, scattered light, what is left of the bias) is
+taken off first, and fitted with the rest in the widest windows.
 Windows are long and thin, along the rows or along the columns, since spectra and slits are.
 """
 
@@ -33,6 +35,8 @@ _WEAK = 1e-3  # ridge that makes all windows solvable, times the mean informatio
 _ROUNDS = 5
 _SIGNIFICANT = 3.0  # error bars: spread of the coefficients that counts
 _WIDEST_TILE = 1 << 18  # pixels
+_BACKGROUND_PX, _THINNING = 32, 2  # windows of the background, after leaving out pixels
+_LEAST_BACKGROUND = 0.25  # of the noise: a difference that counts
 
 
 class Pass(NamedTuple):
@@ -124,10 +128,11 @@ def match(
     ----------
     Alard & Lupton 1998, ApJ 503, 325. Efron & Morris 1973, J. Am. Stat. Assoc. 68, 117.
     """
-    lowest = np.minimum.reduce(exposures_e)
+    differences = background_differences(exposures_e, rnoise2_e2) if passes else None
+    level = exposures_e if differences is None else exposures_e - differences
+    lowest = np.minimum.reduce(level)
     steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
-    template = _mean_from_below(exposures_e, rnoise2_e2, steepness2, (*passes, _LAST)[0])
-    level, differences = exposures_e, None
+    template = _mean_from_below(level, rnoise2_e2, steepness2, (*passes, _LAST)[0])
     fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
     for now, then in pairwise((*passes, _LAST)):
         bases = _bases(template, now)
@@ -143,6 +148,45 @@ def match(
         level = exposures_e - differences
         template = _mean_from_below(level, rnoise2_e2, steepness2, then)
     return Matched(template, differences, fluxes, shifts)
+
+
+def background_differences(
+    exposures_e: np.ndarray, rnoise2_e2: float | np.ndarray
+) -> np.ndarray | None:
+    """Find by how much the faint pixels of exposures differ, smoothly over the image.
+
+    Parameters
+    ----------
+    exposures_e : (N, rows, columns) array of float32
+        Electrons.
+    rnoise2_e2 : float or (rows, columns) array
+        Read noise squared, electrons².
+
+    Returns
+    -------
+    (N, rows, columns) array of float32, or None
+        Electrons, 0 on the mean of the exposures; None if that is less than a fraction of the
+        noise everywhere.
+    """
+    thinned = exposures_e[:, ::_THINNING, ::_THINNING]
+    n, rows, columns = thinned.shape
+    height, width = min(_BACKGROUND_PX, rows), min(_BACKGROUND_PX, columns)
+    n_y, n_x = rows // height, columns // width
+    cut = thinned[:, : n_y * height, : n_x * width].reshape(n, n_y, height, n_x, width)
+    cut = cut.swapaxes(2, 3).reshape(n, n_y, n_x, height * width)
+    rank = height * width // 4
+    levels = np.partition(cut, rank, axis=-1)[..., rank]  # of the faintest quarter
+    noise = np.sqrt(np.maximum(levels.mean(axis=0), 0) + np.mean(rnoise2_e2))
+    levels -= levels.mean(axis=0)
+    if (np.abs(levels) < _LEAST_BACKGROUND * noise).all():
+        return None
+    size = exposures_e.shape[:0:-1]
+    return np.array(
+        [
+            cv2.resize(np.ascontiguousarray(each), size, interpolation=cv2.INTER_LINEAR)
+            for each in levels
+        ]
+    )
 
 
 def gradients(image: np.ndarray, smoothing_px: float) -> tuple[np.ndarray, np.ndarray]:
@@ -191,13 +235,15 @@ def _bases(template: np.ndarray, window: Pass) -> list[np.ndarray]:
     continuum = cv2.blur(template, (_CONTINUUM_PX, 1) if along_x else (1, _CONTINUUM_PX))
     smooth = cv2.GaussianBlur(template, (0, 0), _SMOOTH_TEMPLATE_PX)
     one, bend = np.ones(1, np.float32), np.array([1, -2, 1], np.float32)
-    return [
+    bases = [
         template,
         continuum,
         *gradients(template, _SMOOTH_TEMPLATE_PX),
         cv2.sepFilter2D(smooth, -1, bend, one, borderType=cv2.BORDER_REPLICATE),
         cv2.sepFilter2D(smooth, -1, one, bend, borderType=cv2.BORDER_REPLICATE),
     ]
+    # in long and thin windows a constant would take tracks for background
+    return [*bases, np.ones_like(template)] if window.rows == window.columns else bases
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crdetect.joint.hits import Thresholds, find_hits
-from crdetect.joint.matching import Matched, gradients, match
+from crdetect.joint.matching import Matched, background_differences, gradients, match
 from crdetect.joint.noise_model import NoiseModel, fit_noise_model
 from crdetect.noise import Noise
 from crdetect.parameters import Joint
@@ -135,7 +135,8 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
     model = fit_noise_model(
         exposures, matched.template_e, slopes, rnoise2, _BEFORE_MATCHING, usable
     )
-    if parameters.jt_matching and any(model.terms[1:]):
+    differ = any(model.terms[1:]) or background_differences(exposures, rnoise2) is not None
+    if parameters.jt_matching and differ:
         matched = match(exposures, rnoise2, workers)
         slopes = gradients(matched.template_e, _SMOOTHING_PX)
         level = matched.level(exposures)

@@ -1,8 +1,8 @@
 """The parameters: one schema, from which everything that names a parameter is made.
 
-Each block (general, ``la_``, ``pc_``, ``dc_``, ``nn_``, ``mm_``) is a frozen pydantic model. The
-validation of YAML files, the requirements of the numina recipe, the template, the table in the
-documentation, the HISTORY cards and the table PARAMS of ``crmasks.fits`` are derived from it.
+Each block (general, ``la_``, ``pc_``, ``dc_``, ``nn_``, ``mm_``, ``jt_``) is a frozen pydantic
+model. The validation of YAML files, the requirements of the numina recipe, the template, the table
+in the documentation, the HISTORY cards and PARAMS of ``crmasks.fits`` are derived from it.
 """
 
 from __future__ import annotations
@@ -217,6 +217,11 @@ CrMethod = Literal[
     "mm_pycosmic",
     "mm_deepcr",
     "mm_conn",
+    "joint",
+    "joint_lacosmic",
+    "joint_pycosmic",
+    "joint_deepcr",
+    "joint_conn",
 ]
 
 
@@ -244,7 +249,9 @@ class General(Block):
     title: ClassVar[str] = "general"
 
     crmethod: CrMethod = _field(
-        "mm_pycosmic", "detector of one image, alone or (mm_) with the Median-Minimum diagram"
+        "mm_pycosmic",
+        "detector of one image, alone, with the Median-Minimum diagram (mm_), or with joint "
+        "detection (joint_); mmcosmic and joint are those alone",
     )
     device: Literal["auto", "cpu", "cuda"] = _field(
         "auto", "processor for the networks (deepcr, conn); auto: a GPU if there is one"
@@ -286,9 +293,9 @@ class General(Block):
 
     @property
     def detector(self) -> str | None:
-        """Name of the detector of one image; None for mmcosmic alone."""
-        name = self.crmethod.removeprefix("mm_")
-        return None if name == "mmcosmic" else name
+        """Name of the detector of one image; None for mmcosmic or joint alone."""
+        name = self.crmethod.removeprefix("mm_").removeprefix("joint_")
+        return None if name in ("mmcosmic", "joint") else name
 
     @property
     def divides_by_flux(self) -> bool:
@@ -304,6 +311,11 @@ class General(Block):
     def uses_mm(self) -> bool:
         """Whether the Median-Minimum diagram takes part."""
         return self.crmethod.startswith("mm")
+
+    @property
+    def uses_joint(self) -> bool:
+        """Whether joint detection takes part."""
+        return self.crmethod.startswith("joint")
 
     @model_validator(mode="after")
     def _flagged_or_ignored(self) -> Self:
@@ -408,8 +420,10 @@ class MM(Block):
     mm_nbinom_shape: Annotated[
         Literal["auto"] | Positive, Accepts("auto (measured from the exposures) or a number > 0")
     ] = _field(1000.0, "shape κ of the negative binomial distribution: variance λ + λ²/κ", "e")
-    mm_synthetic: Literal["median", "single"] = _field(
-        "median", "expected signal: the cleaned median, or each cleaned exposure"
+    mm_synthetic: Literal["median", "single", "adaptive"] = _field(
+        "median",
+        "expected signal: the cleaned median, each cleaned exposure, or (adaptive) each exposure "
+        "as matched by the jt_ parameters, with their noise model",
     )
     mm_simulation: Literal["montecarlo", "analytic"] = _field(
         "montecarlo", "the diagram of clean pixels: simulated with random numbers, or computed"
@@ -497,12 +511,43 @@ def _contradictions(mm: MM) -> list[str]:
         "mm_xy_offsets and mm_crosscorr_region exclude each other: set one of them to none": (
             both_offsets
         ),
-        "mm_xy_offsets and mm_crosscorr_region need mm_synthetic: median (with single each image "
-        "is where it is): set them to none": mm.has_offsets and mm.mm_synthetic == "single",
+        "mm_xy_offsets and mm_crosscorr_region need mm_synthetic: median (with single and adaptive "
+        "each image is where it is): set them to none": (
+            mm.has_offsets and mm.mm_synthetic != "median"
+        ),
         "mm_false_pixels needs mm_simulation: analytic, mm_synthetic: median, mm_boundary_fit: "
         "spline, and no offsets": mm.mm_false_pixels is not None and not calibrated,
     }
     return [text for text, wrong in texts.items() if wrong]
+
+
+class Joint(Block):
+    """Joint detection: all exposures at once, with a noise model fitted to them."""
+
+    title: ClassVar[str] = "joint detection"
+
+    jt_false_alarms: Annotated[
+        float,
+        BeforeValidator(_number),
+        Field(gt=0, le=1e5),
+        Accepts("a number > 0, at most 100000"),
+    ] = _field(10.0, "clean pixels taken for hits, per exposure", "per megapixel")
+    jt_strong: Positive | None = _field(
+        None, "significance of an isolated hit, instead of jt_false_alarms", "sigma"
+    )
+    jt_weak: NonNegative = _field(1.5, "least charge of a pixel, also on a track", "sigma")
+    jt_coincidence: NonNegative = _field(
+        2.0, "least height above the clean values of a pixel hit in several exposures", "sigma"
+    )
+    jt_matching: Literal["auto"] | None = _field(
+        "auto", "fit how the exposures differ in flux, sky, place and width, where they do"
+    )
+    jt_noise_terms: Annotated[
+        Literal["auto"] | tuple[NonNegative, NonNegative, NonNegative] | None,
+        Accepts("auto (fitted), or [a, b, c]: flux², shift² in x and in y (pixel²)"),
+    ] = _field(
+        "auto", "variance a λ² + b (∂λ/∂x)² + c (∂λ/∂y)² beyond photons and read noise; none: 0"
+    )
 
 
 BLOCKS: dict[str, type[Block]] = {
@@ -512,6 +557,7 @@ BLOCKS: dict[str, type[Block]] = {
     "dc": DeepCR,
     "nn": Conn,
     "mm": MM,
+    "jt": Joint,
 }
 """The blocks by the prefix of their parameters."""
 
@@ -536,6 +582,7 @@ class Parameters(BaseModel):
     dc: DeepCR = DeepCR()
     nn: Conn = Conn()
     mm: MM = MM()
+    jt: Joint = Joint()
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "parameters") -> Parameters:
@@ -589,6 +636,14 @@ class Parameters(BaseModel):
             yield getattr(self, DETECTOR_BLOCKS[self.general.detector])
         if self.general.uses_mm:
             yield self.mm
+        if self.calibrates:
+            yield self.jt
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the exposures are matched and their noise is fitted."""
+        adaptive = self.general.uses_mm and self.mm.mm_synthetic == "adaptive"
+        return self.general.uses_joint or adaptive
 
     def history(self) -> list[str]:
         """Lines for the HISTORY cards: the parameters of the active blocks."""
@@ -731,7 +786,8 @@ def template(blocks: Iterable[str] | None = None) -> str:
     Parameters
     ----------
     blocks : iterable of str, optional
-        Blocks to write (``general``, ``la``, ``pc``, ``dc``, ``nn``, ``mm``); all by default.
+        Blocks to write (``general``, ``la``, ``pc``, ``dc``, ``nn``, ``mm``, ``jt``); all by
+        default.
 
     Returns
     -------

@@ -15,6 +15,7 @@ from crdetect.combine import Combination, Combiner, combine
 from crdetect.detectors import make_detector
 from crdetect.detectors.fill import masked_median
 from crdetect.errors import InputError
+from crdetect.joint.method import Calibration, JointHits, calibrate, find_jointly
 from crdetect.masks import (
     Features,
     Hits,
@@ -80,6 +81,8 @@ class Detection:
         Flux of each exposure.
     evidence : Evidence
         What was found in the other images.
+    calibration : Calibration or None
+        How the exposures differ; None where it was not asked for.
     """
 
     parameters: Parameters
@@ -90,6 +93,7 @@ class Detection:
     diagram: MedianMinimum | None
     flux: FluxFactors
     evidence: Evidence
+    calibration: Calibration | None
 
     @property
     def features(self) -> Features:
@@ -188,6 +192,8 @@ class Examined:
         What the diagram is made of.
     aux : Aux
         What the detector of one image found.
+    joint : JointHits or None
+        What joint detection found; None where it does not take part.
     workers : int
         Threads.
     progress : callable
@@ -201,6 +207,7 @@ class Examined:
     uses_mm: bool
     observed: Observed
     aux: Aux
+    joint: JointHits | None
     workers: int
     progress: Progress
 
@@ -223,9 +230,12 @@ class Examined:
         self.progress("flagging")
         statistics, aux = self.statistics, self.aux
         selection, selection_of_median = _selections(parameters, self.stack.shape)
-        judge = _Judge(statistics, selection, diagram, parameters)
+        across = self.joint and _Jointly(self.joint, statistics)
+        if diagram is not None:
+            across = _ByDiagram(diagram, statistics, parameters.mm.mm_dilation)
+        judge = _Judge(statistics, selection, across, parameters)
         judge_of_median = replace(judge, selection=selection_of_median)
-        median_hits = judge_of_median.hits(aux.median, statistics.median2d)
+        median_hits = judge_of_median.hits("median2d", aux.median, statistics.median2d)
         mediancr = judge_of_median.complete(median_hits)
         evidence = judge.evidence(aux, self.stack)
         meancrt = judge.complete(evidence.mean) | mediancr
@@ -241,7 +251,15 @@ class Examined:
         )
         codes = median_hits.codes(mediancr)
         return Detection(
-            parameters, statistics, masks, codes, auxclean, diagram, self.flux, evidence
+            parameters,
+            statistics,
+            masks,
+            codes,
+            auxclean,
+            diagram,
+            self.flux,
+            evidence,
+            self.observed.calibration,
         )
 
 
@@ -268,14 +286,22 @@ def examine(
         noises = [noise.divided(factor) for factor in flux.factors]
         factors = [1.0] * len(stack)
 
+    calibration = joint = None
+    if parameters.calibrates:
+        progress("matching the exposures")
+        calibration = calibrate(stack, noise, parameters.jt, workers)
+    if parameters.general.uses_joint:
+        progress("joint detection")
+        joint = find_jointly(stack, statistics, noise, calibration, parameters.jt)
     aux = _detect_in_each_image(
         stack, statistics, [noise, noise, *noises], parameters, workers, progress
     )
-    observed = Observed(
-        stack, statistics, noises, factors, aux.median, aux.anywhere(), aux.clean_exposures
-    )
+    hits = aux.median, aux.anywhere()
+    observed = Observed(stack, statistics, noises, factors, *hits, aux.clean_exposures, calibration)
     uses_mm = parameters.general.uses_mm
-    return Examined(stack, noise, statistics, flux, uses_mm, observed, aux, workers, progress)
+    return Examined(
+        stack, noise, statistics, flux, uses_mm, observed, aux, joint, workers, progress
+    )
 
 
 def _find_flux(
@@ -334,6 +360,11 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
             check_region(*mm.mm_crosscorr_region)
         if mm.mm_simulation == "analytic":
             check_available(len(stack), mm.mm_cr_coincidences)
+    if parameters.calibrates and general.divides_by_flux:
+        raise InputError(
+            "joint detection and mm_synthetic: adaptive find out by themselves how fluxes differ: "
+            "set apply_flux_factor_to: simulated, or flux_factor: none"
+        )
     replaced = general.pixels_to_be_replaced_by_local_median or ()
     pixel_mask([pixel[:2] for pixel in replaced], shape, "pixels_to_be_replaced_by_local_median")
     _selections(parameters, shape)
@@ -413,32 +444,67 @@ def _detect_in_each_image(
 
 
 @dataclass(frozen=True)
+class _ByDiagram:
+    """What the Median-Minimum diagram says of an image."""
+
+    diagram: MedianMinimum
+    statistics: Statistics
+    dilation: int
+
+    def exceeds(self, image_adu: np.ndarray) -> np.ndarray:
+        """Tell where a hit may be: detections in one image need a pixel there."""
+        return self.diagram.criterion.beyond_threshold(image_adu, self.statistics)
+
+    def flag(self, _which: str | int, image_adu: np.ndarray) -> np.ndarray:
+        """Flag the pixels of an image."""
+        return self.diagram.criterion.flag(image_adu, self.statistics)
+
+
+@dataclass(frozen=True)
+class _Jointly:
+    """What joint detection says of an image."""
+
+    joint: JointHits
+    statistics: Statistics
+    dilation: int = 0
+
+    def exceeds(self, image_adu: np.ndarray) -> np.ndarray:
+        """Tell where a hit may be: detections in one image need a pixel there."""
+        return image_adu - self.statistics.min2d > self.joint.limit_adu
+
+    def flag(self, which: str | int, _image_adu: np.ndarray) -> np.ndarray:
+        """Flag the pixels of median2d, mean2d or an exposure (its index)."""
+        if which == "median2d":
+            return self.joint.mediancr
+        return self.joint.crmasks.any(axis=0) if which == "mean2d" else self.joint.crmasks[which]
+
+
+@dataclass(frozen=True)
 class _Judge:
     """Decides what is flagged in an image, from what each method says."""
 
     statistics: Statistics
     selection: Selection
-    diagram: MedianMinimum | None
+    across: _ByDiagram | _Jointly | None
     parameters: Parameters
 
-    def hits(self, aux: np.ndarray, image_adu: np.ndarray) -> Hits:
-        """Bring both methods together for one image."""
+    def hits(self, which: str | int, aux: np.ndarray, image_adu: np.ndarray) -> Hits:
+        """Bring both methods together for one image: median2d, mean2d or an exposure's index."""
         aux = self.selection.detectable(aux & self.statistics.detectable)
-        if self.diagram is None:
+        if self.across is None:
             return Hits(aux, np.zeros_like(aux))
-        criterion = self.diagram.criterion
-        aux = features_touching(aux, criterion.beyond_threshold(image_adu, self.statistics))
-        mm = self.selection.detectable(criterion.flag(image_adu, self.statistics))
-        return Hits(aux, self._grow(mm, image_adu))
+        aux = features_touching(aux, self.across.exceeds(image_adu))
+        found = self.selection.detectable(self.across.flag(which, image_adu))
+        return Hits(aux, self._grow(found, image_adu))
 
     def evidence(self, aux: Aux, stack: Stack) -> Evidence:
         """Bring both methods together for mean2d and each exposure."""
-        images = zip(aux.exposures, stack.exposures, strict=True)
-        exposures = tuple(self.hits(mask, exposure) for mask, exposure in images)
-        return Evidence(stack, self.hits(aux.mean, self.statistics.mean2d), exposures)
+        images = enumerate(zip(aux.exposures, stack.exposures, strict=True))
+        exposures = tuple(self.hits(i, mask, exposure) for i, (mask, exposure) in images)
+        return Evidence(stack, self.hits("mean2d", aux.mean, self.statistics.mean2d), exposures)
 
-    def _grow(self, mm: np.ndarray, image_adu: np.ndarray) -> np.ndarray:
-        grown = dilate(mm, self.parameters.mm.mm_dilation)
+    def _grow(self, found: np.ndarray, image_adu: np.ndarray) -> np.ndarray:
+        grown = dilate(found, self.across.dilation)
         return self.selection.detectable(grown & self.statistics.detectable & ~np.isnan(image_adu))
 
     def complete(self, hits: Hits) -> np.ndarray:

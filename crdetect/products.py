@@ -30,6 +30,7 @@ from crdetect.pipeline import Detection
 from crdetect.stack import Stack
 from crdetect.tables import (
     boundary_table,
+    noise_table,
     params_table,
     read_boundary,
     read_parameters,
@@ -47,6 +48,7 @@ PATTERNS = (
     *(f"mediancr_identified_{name}.csv" for name in CLASSES),
     *(f"mediancr_identified_{name}.pdf" for name in CLASSES),
     "diagnostic_histogram2d.png",
+    "diagnostic_noise.png",
     "diagnostic_mediancr.png",
     "diagnostic_meancr.png",
     "diagnostic_crmask[0-9]*.png",
@@ -120,7 +122,8 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
     -------
     astropy.io.fits.HDUList
         Primary without data; MEDIANCR, MEANCRT, CRMASK1…N, MEANCR (uint8, 0 or 1); AUXCLEAN
-        (float32); RPMEDIAN where asked for; MMBOUND where M.M.Cosmic took part; PARAMS.
+        (float32); RPMEDIAN where asked for; MMBOUND where M.M.Cosmic took part; NOISE where the
+        exposures were matched; PARAMS.
     """
     masks, general = detection.masks, detection.parameters.general
     hdul = fits.HDUList([_primary(header, detection.flux.factors)])
@@ -139,6 +142,8 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
         hdul.append(replaced_table(general.pixels_to_be_replaced_by_local_median))
     if detection.diagram is not None:
         hdul.append(boundary_table(detection.diagram))
+    if detection.calibration is not None:
+        hdul.append(noise_table(detection.calibration))
     hdul.append(params_table(detection.parameters, detection.used()))
     return hdul
 

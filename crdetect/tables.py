@@ -1,4 +1,4 @@
-"""The tables of ``crmasks.fits``, written and read: PARAMS, MMBOUND, RPMEDIAN."""
+"""The tables of ``crmasks.fits``, written and read: PARAMS, MMBOUND, NOISE, RPMEDIAN."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy.interpolate import BSpline
 from crdetect.combine import LocalMedian
 from crdetect.errors import InputError
 from crdetect.exposures import data_of
+from crdetect.joint.method import Calibration
 from crdetect.mm.boundary import Boundary, Curve, Points
 from crdetect.mm.method import MedianMinimum
 from crdetect.parameters import Parameters
@@ -127,6 +128,29 @@ def read_boundary(hdul: fits.HDUList, name: str = "crmasks") -> Boundary:
         return Boundary(str(header["BOUNDARY"]), tuple(rounds), points, fixed)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{name}: table MMBOUND is damaged") from error
+
+
+# ---------------------------------------------------------------------------------------------
+# NOISE: how the exposures differ
+
+
+def noise_table(calibration: Calibration) -> fits.BinTableHDU:
+    """Terms of the noise model, read noise and gain as measured, and how each exposure differs."""
+    rows = calibration.table()
+    names, values, errors, units = zip(*rows, strict=True)
+    hdu = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("TERM", "A20", array=np.array(names)),
+            fits.Column("VALUE", "D", array=np.array(values)),
+            fits.Column("ERROR", "D", array=np.array(errors)),
+            fits.Column("UNIT", "A8", array=np.array(units)),
+        ],
+        name="NOISE",
+    )
+    hdu.header["EQUIV"] = (calibration.equivalent, "do exposures differ by noise only?")
+    matched = calibration.matched.differences_e is not None
+    hdu.header["MATCHED"] = (matched, "were differences fitted?")
+    return hdu
 
 
 # ---------------------------------------------------------------------------------------------

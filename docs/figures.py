@@ -48,6 +48,7 @@ def make_figures(folder: Path) -> None:
     _make_coincidences(folder)
     _make_conditions(folder)
     _make_tutorial(folder)
+    _make_noise(folder)
 
 
 def _exposures(**differences) -> Simulation:
@@ -234,6 +235,12 @@ def _make_coincidences(folder: Path) -> None:
     ax.set_ylim(0, 130)
     ax.legend(frameon=False, loc="upper left")
     figure.savefig(folder / "mm_coincidences.png")
+
+
+def _make_noise(folder: Path) -> None:
+    moved = ((-0.1, 0.1), (0.0, 0.0), (0.1, -0.1))
+    run = _run(_exposures(flux=(0.85, 1.0, 1.15), offsets_px=moved), crmethod="joint")
+    _save_own(run, folder, ("diagnostic_noise.png",))
 
 
 def _make_conditions(folder: Path) -> None:

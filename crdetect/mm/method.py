@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from crdetect.errors import InputError
+from crdetect.joint.method import Calibration
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import (
     Boundary,
@@ -55,6 +56,8 @@ class Observed:
     clean_exposures : sequence of N arrays
         The exposures as it cleaned them; only needed for ``mm_synthetic: single`` and to measure
         offsets.
+    calibration : Calibration, optional
+        How the exposures differ; only needed for ``mm_synthetic: adaptive``.
     """
 
     stack: Stack
@@ -64,6 +67,7 @@ class Observed:
     median_hits: np.ndarray
     hits: np.ndarray
     clean_exposures: Sequence[np.ndarray]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,11 @@ def _expected_exposures(
     if mm.mm_photon_distribution == "nbinom":
         kappa = mm.mm_nbinom_shape if shape is None else shape.value
     noises = _with_shape(observed.noises, kappa)
-    if mm.mm_synthetic == "single":  # each has its own flux, and is where it is
+    if mm.mm_synthetic == "adaptive":
+        signals = observed.calibration.signals_adu(noises[0])
+        noises = [observed.calibration.noise(noises[0])] * len(noises)
+        factors = [1.0] * len(noises)
+    elif mm.mm_synthetic == "single":  # each has its own flux, and is where it is
         signals = [np.maximum(image, 0) for image in observed.clean_exposures]
         factors = [1.0] * len(signals)
     else:

@@ -18,6 +18,7 @@ from crdetect.pipeline import Detection, Progress
 from crdetect.plots.diagnostic import crmask, meancr, mediancr
 from crdetect.plots.flux import flux_factor, number_at_median
 from crdetect.plots.histogram2d import histogram2d
+from crdetect.plots.noise import noise
 from crdetect.plots.offsets import crosscorrelation
 from crdetect.plots.pages import Sheet, feature_figures, write_pages
 from crdetect.plots.report import write_report
@@ -31,6 +32,7 @@ __all__ = [
     "histogram2d",
     "meancr",
     "mediancr",
+    "noise",
     "number_at_median",
     "save_all",
     "save_figures",
@@ -92,9 +94,10 @@ def save_figures(detection: Detection, folder: Path) -> list[Path]:
     -------
     list of Path
         ``diagnostic_mediancr.png`` and ``diagnostic_crmask{i}.png``; where the Median-Minimum
-        diagram took part ``diagnostic_histogram2d.png``; where flux factors were measured
-        ``flux_factor{i}.png`` and ``image_number_at_median_position.png``; where offsets were
-        measured ``xyoffset_crosscorr_{i}.png``.
+        diagram took part ``diagnostic_histogram2d.png``; where the exposures were matched
+        ``diagnostic_noise.png``; where flux factors were measured ``flux_factor{i}.png`` and
+        ``image_number_at_median_position.png``; where offsets were measured
+        ``xyoffset_crosscorr_{i}.png``.
     """
     paths = []
     for name, draw in _figures(detection):
@@ -150,6 +153,8 @@ def _figures(detection: Detection) -> Iterator[tuple[str, Callable[[], Figure]]]
     yield "diagnostic_mediancr.png", partial(mediancr, detection)
     for i in numbers:
         yield f"diagnostic_crmask{i}.png", partial(crmask, detection, i)
+    if detection.calibration is not None:
+        yield "diagnostic_noise.png", partial(noise, detection.calibration)
     if detection.flux.measured:
         for i in numbers:
             yield f"flux_factor{i}.png", partial(flux_factor, detection.flux, i)

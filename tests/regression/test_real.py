@@ -43,7 +43,11 @@ def hit_in_two(shared, exposures):
     return double, dilate((charge_e > sigma_e).sum(axis=0) >= 2, 1)
 
 
-@pytest.mark.parametrize("crmethod", PEER_ON_INJECTED)
+LIMITS_ON_INJECTED = PEER_ON_INJECTED | {"joint": (3, 2), "joint_lacosmic": (30, 3)}
+"""False pixels and features; two of the features are cosmic rays of the exposures themselves."""
+
+
+@pytest.mark.parametrize("crmethod", LIMITS_ON_INJECTED)
 def test_real_cosmic_rays_at_known_places(shared, crmethod):
     exposures, detection = detect(shared, "isis_red_injected", crmethod=crmethod)
     mask = detection.masks.mediancr
@@ -52,8 +56,8 @@ def test_real_cosmic_rays_at_known_places(shared, crmethod):
     false_features = n - np.unique(labels[mask & near]).size
 
     assert double.sum() == 232
-    assert (mask & double).sum() == 232  # all, as the peer
-    false_px, features = PEER_ON_INJECTED[crmethod]
+    assert (mask & double).sum() == 232  # all
+    false_px, features = LIMITS_ON_INJECTED[crmethod]
     assert (mask & ~near).sum() <= false_px
     assert false_features <= features
 
@@ -98,3 +102,21 @@ def test_real_exposures_run(shared, name, peer):
     for image in combined.values():
         assert np.isfinite(image.value).all()
         assert (image.variance >= 0).all()
+
+
+@pytest.mark.parametrize(("name", "most"), [("kast_blue_3x1200", 1), ("isis_red_3x100", 0)])
+def test_joint_detection_on_real_exposures_that_differ(shared, name, most):
+    _, detection = detect(shared, name, crmethod="joint")
+    # at most one pixel is hit twice, of the 74 and 116 features that the peer finds
+    assert sum(detection.features.counts().values()) <= most
+    assert not detection.calibration.equivalent
+    # tens of cosmic rays in each exposure are found all the same
+    for mask in detection.masks.crmasks:
+        assert 15 < label_features(mask)[0] < 200
+
+
+def test_read_noise_and_gain_of_real_exposures(shared):
+    _, detection = detect(shared, "kast_blue_3x1200", crmethod="joint")
+    model = detection.calibration.model
+    assert model.measured_rnoise_e[0] == pytest.approx(3.8, abs=0.15)  # as the header says
+    assert model.photon_slope[0] == pytest.approx(1.0, abs=0.1)

@@ -1,0 +1,356 @@
+"""How real exposures differ: local fits of flux, sky, shift and width to their differences.
+
+Exposures of one target are never quite equivalent: the sky fades, the object varies, traces move,
+the seeing changes. What follows is the idea of difference imaging (Alard & Lupton 1998): in a
+window, the difference of an exposure from the common template T is a combination of a few images,
+
+    d = c₀ T + c₁ C + c₂ ∂T/∂x + c₃ ∂T/∂y + c₄ ∂²T/∂x² + c₅ ∂²T/∂y²,
+
+C being T smoothed along the window: lines and continuum, sky and object have fluxes of their own.
+A background that is added everywhere (moonlight, scattered light, what is left of the bias) is
+taken off first, and fitted with the rest in the widest windows.
+Windows are long and thin, along the rows or along the columns, since spectra and slits are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from crdetect.stack import for_row_blocks, sort_planes
+
+_FLUXES, _SHIFTS = (0, 1), (2, 3)  # which coefficients
+
+_CLIP = 4.0  # sigma: a value so far above the lower ones takes no part in the template
+_WINSOR = 3.0  # sigma: larger residuals pull no harder
+_SMOOTH_MINIMUM_PX, _SMOOTH_TEMPLATE_PX = 0.8, 0.6
+_CONTINUUM_PX = 41
+_WEAK = 1e-3  # ridge that makes all windows solvable, times the mean information
+_ROUNDS = 5
+_SIGNIFICANT = 3.0  # error bars: spread of the coefficients that counts
+_WIDEST_TILE = 1 << 18  # pixels
+_BACKGROUND_PX, _THINNING = 32, 2  # windows of the background, after leaving out pixels
+_LEAST_BACKGROUND = 0.25  # of the noise: a difference that counts
+
+
+class Pass(NamedTuple):
+    """One of the fits: its window, and how far exposures may still differ.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Size of the window, pixels.
+    flux, gradient : float
+        Tolerance of the template: relative, and in pixels of shift.
+    """
+
+    rows: int
+    columns: int
+    flux: float
+    gradient: float
+
+
+PASSES = (
+    Pass(64, 64, 0.3, 0.4),  # what all pixels have in common, lest the others go astray
+    Pass(64, 4, 0.1, 0.2),
+    Pass(2, 64, 0.3, 0.1),  # fibres and objects vary by more than lines do
+    Pass(64, 4, 0.04, 0.05),
+)
+_LAST = Pass(0, 0, 0.03, 0.05)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Exposures brought together.
+
+    Attributes
+    ----------
+    template_e : (rows, columns) array of float32
+        Mean of the values that agree, from the lowest on, electrons.
+    differences_e : (N, rows, columns) array of float32, or None
+        What each exposure has more than the template is expected to have; None where exposures
+        are equivalent, as far as can be seen.
+    fluxes : (N,) array
+        Mean flux of each exposure, relative to the template.
+    shifts_px : (N, 2) array
+        Mean shift of each exposure in x and y.
+    """
+
+    template_e: np.ndarray
+    differences_e: np.ndarray | None
+    fluxes: np.ndarray
+    shifts_px: np.ndarray
+
+    def level(self, exposures_e: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Subtract the differences: clean values of a pixel then have one expectation."""
+        if self.differences_e is None:
+            return exposures_e
+        return np.subtract(exposures_e, self.differences_e, out=out)
+
+
+def match(
+    exposures_e: np.ndarray,
+    rnoise2_e2: float | np.ndarray,
+    workers: int,
+    passes: Sequence[Pass] = PASSES,
+) -> Matched:
+    """Fit the differences of exposures.
+
+    Parameters
+    ----------
+    exposures_e : (N, rows, columns) array of float32
+        Electrons; finite, where data are missing something harmless.
+    rnoise2_e2 : float or (rows, columns) array
+        Read noise squared, electrons².
+    workers : int
+        Threads.
+    passes : sequence of Pass, optional
+        The fits, one after the other; none: exposures are taken for equivalent.
+
+    Returns
+    -------
+    Matched
+
+    Notes
+    -----
+    Coefficients have a normal prior of mean 0, whose variance is that of the coefficients of all
+    windows beyond their errors (empirical Bayes). Where it is not significant the term is left
+    out; if none is, exposures are equivalent and nothing is done. Cosmic rays take no part: values
+    far above the others weigh nothing, the rest is winsorised.
+
+    References
+    ----------
+    Alard & Lupton 1998, ApJ 503, 325. Efron & Morris 1973, J. Am. Stat. Assoc. 68, 117.
+    """
+    differences = background_differences(exposures_e, rnoise2_e2) if passes else None
+    level = exposures_e if differences is None else exposures_e - differences
+    lowest = np.minimum.reduce(level)
+    steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
+    template = _mean_from_below(level, rnoise2_e2, steepness2, (*passes, _LAST)[0])
+    fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
+    for now, then in pairwise((*passes, _LAST)):
+        bases = _bases(template, now)
+        tolerance = _variance(template, rnoise2_e2, steepness2, now)
+        found = _fit(level - template, bases, template, rnoise2_e2, tolerance, now, workers)
+        if found is None:
+            continue
+        found.coefficients -= found.coefficients.mean(axis=0)
+        fluxes += found.mean_of(_FLUXES).sum(axis=1)
+        shifts -= found.mean_of(_SHIFTS)
+        more = _combine(found.coefficients, bases, workers)
+        differences = more if differences is None else np.add(differences, more, out=differences)
+        level = exposures_e - differences
+        template = _mean_from_below(level, rnoise2_e2, steepness2, then)
+    return Matched(template, differences, fluxes, shifts)
+
+
+def background_differences(
+    exposures_e: np.ndarray, rnoise2_e2: float | np.ndarray
+) -> np.ndarray | None:
+    """Find by how much the faint pixels of exposures differ, smoothly over the image.
+
+    Parameters
+    ----------
+    exposures_e : (N, rows, columns) array of float32
+        Electrons.
+    rnoise2_e2 : float or (rows, columns) array
+        Read noise squared, electrons².
+
+    Returns
+    -------
+    (N, rows, columns) array of float32, or None
+        Electrons, 0 on the mean of the exposures; None if that is less than a fraction of the
+        noise everywhere.
+    """
+    thinned = exposures_e[:, ::_THINNING, ::_THINNING]
+    n, rows, columns = thinned.shape
+    height, width = min(_BACKGROUND_PX, rows), min(_BACKGROUND_PX, columns)
+    n_y, n_x = rows // height, columns // width
+    cut = thinned[:, : n_y * height, : n_x * width].reshape(n, n_y, height, n_x, width)
+    cut = cut.swapaxes(2, 3).reshape(n, n_y, n_x, height * width)
+    rank = height * width // 4
+    levels = np.partition(cut, rank, axis=-1)[..., rank]  # of the faintest quarter
+    noise = np.sqrt(np.maximum(levels.mean(axis=0), 0) + np.mean(rnoise2_e2))
+    levels -= levels.mean(axis=0)
+    if (np.abs(levels) < _LEAST_BACKGROUND * noise).all():
+        return None
+    size = exposures_e.shape[:0:-1]
+    return np.array(
+        [
+            cv2.resize(np.ascontiguousarray(each), size, interpolation=cv2.INTER_LINEAR)
+            for each in levels
+        ]
+    )
+
+
+def gradients(image: np.ndarray, smoothing_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivatives of a smoothed image in x and y, per pixel."""
+    smooth = cv2.GaussianBlur(image, (0, 0), smoothing_px)
+    slope, one = np.array([-0.5, 0, 0.5], np.float32), np.ones(1, np.float32)
+    return (
+        cv2.sepFilter2D(smooth, -1, slope, one, borderType=cv2.BORDER_REPLICATE),
+        cv2.sepFilter2D(smooth, -1, one, slope, borderType=cv2.BORDER_REPLICATE),
+    )
+
+
+def _variance(signal, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
+    """Poisson and read noise, and how far exposures may differ."""
+    signal = np.maximum(signal, 0)
+    variance = np.square(signal * np.float32(tolerance.flux))
+    variance += signal
+    variance += rnoise2
+    variance += steepness2 * np.float32(tolerance.gradient**2)
+    return variance
+
+
+def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
+    """Mean of the values of each pixel, from the lowest on, as long as they agree."""
+    mean = np.empty(exposures.shape[1:], np.float32)
+
+    def mean_rows(rows: slice) -> None:
+        ordered = sort_planes(list(exposures[:, rows]))
+        rnoise2_here = rnoise2[rows] if np.ndim(rnoise2) else rnoise2
+        variance = _variance(ordered[0], rnoise2_here, steepness2[rows], tolerance)
+        value = ordered[0].copy()
+        agree = np.ones(value.shape, bool)
+        for number, plane in enumerate(ordered[1:], start=1):
+            limit = np.sqrt(variance * np.float32(_CLIP**2 * (1 + 1 / number)))
+            agree &= plane - value < limit
+            np.copyto(value, (value * number + plane) / (number + 1), where=agree)
+        mean[rows] = value
+
+    for_row_blocks(mean_rows, mean.shape)
+    return mean
+
+
+def _bases(template: np.ndarray, window: Pass) -> list[np.ndarray]:
+    """Images of which differences are made."""
+    along_x = window.columns > window.rows
+    continuum = cv2.blur(template, (_CONTINUUM_PX, 1) if along_x else (1, _CONTINUUM_PX))
+    smooth = cv2.GaussianBlur(template, (0, 0), _SMOOTH_TEMPLATE_PX)
+    one, bend = np.ones(1, np.float32), np.array([1, -2, 1], np.float32)
+    bases = [
+        template,
+        continuum,
+        *gradients(template, _SMOOTH_TEMPLATE_PX),
+        cv2.sepFilter2D(smooth, -1, bend, one, borderType=cv2.BORDER_REPLICATE),
+        cv2.sepFilter2D(smooth, -1, one, bend, borderType=cv2.BORDER_REPLICATE),
+    ]
+    # in long and thin windows a constant would take tracks for background
+    return [*bases, np.ones_like(template)] if window.rows == window.columns else bases
+
+
+@dataclass
+class _Found:
+    """Coefficients of each window: (N, K, windows in y, windows in x), and their information."""
+
+    coefficients: np.ndarray
+    information: np.ndarray
+
+    def mean_of(self, which: Sequence[int]) -> np.ndarray:
+        """Mean coefficients over the windows, (N, len(which)), weighted by their information."""
+        weight = self.information[list(which)]
+        total = np.maximum(weight.sum(axis=(-2, -1)), np.finfo(float).tiny)
+        return (self.coefficients[:, list(which)] * weight).sum(axis=(-2, -1)) / total
+
+
+def _fit(residuals, bases, template, rnoise2, tolerance, window: Pass, workers) -> _Found | None:
+    """Fit residuals in each window; None if no coefficient is significant."""
+    grams = _gram_matrices(residuals, bases, template, rnoise2, tolerance, window, workers)
+    grams = _smooth(grams)
+    k = len(bases)
+    information, projections = grams[..., :k, :k], grams[..., :k, k:]
+    variances = _prior_variances(information, projections)
+    if not variances.any():
+        return None
+    ridge = 1 / np.maximum(variances, np.finfo(np.float32).tiny)
+    solved = np.linalg.solve(information + np.diag(ridge), projections)
+    diagonal = np.diagonal(information, axis1=-2, axis2=-1)
+    return _Found(
+        np.ascontiguousarray(np.moveaxis(solved, (-1, -2), (0, 1)), dtype=np.float32),
+        np.moveaxis(diagonal, -1, 0),
+    )
+
+
+def _gram_matrices(residuals, bases, template, rnoise2, tolerance, window: Pass, workers):
+    """Sum products of the bases and residuals over each window, weighted by 1/variance."""
+    rows, columns = template.shape
+    height, width = min(window.rows, rows), min(window.columns, columns)
+    n_y, n_x = rows // height, columns // width
+    number = len(bases) + len(residuals)
+    grams = np.empty((n_y, n_x, number, number))
+    strip = max(1, _WIDEST_TILE // (columns * height))
+
+    def sum_strip(first: int) -> None:
+        last = min(first + strip, n_y)
+        place = slice(first * height, last * height), slice(0, n_x * width)
+        signal = np.maximum(template[place], 0)
+        variance = signal + (rnoise2[place] if np.ndim(rnoise2) else np.float32(rnoise2))
+        limit = np.sqrt(tolerance[place])
+        here = [residual[place] for residual in residuals]
+        root = np.where(np.maximum.reduce(here) < _CLIP * limit, 1 / np.sqrt(variance), 0)
+        planes = np.empty((number, *root.shape), np.float32)
+        for plane, base in zip(planes, bases, strict=False):
+            np.multiply(base[place], root, out=plane)
+        limit *= np.float32(_WINSOR)
+        for plane, residual in zip(planes[len(bases) :], here, strict=True):
+            np.multiply(np.clip(residual, -limit, limit), root, out=plane)
+        cut = planes.reshape(number, last - first, height, n_x, width)
+        cut = cut.transpose(1, 3, 0, 2, 4).reshape(last - first, n_x, number, height * width)
+        grams[first:last] = cut @ cut.swapaxes(-1, -2)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(sum_strip, range(0, n_y, strip)))
+    return grams
+
+
+def _smooth(grams: np.ndarray) -> np.ndarray:
+    """Let windows overlap: a quarter, a half, a quarter in both directions."""
+    for axis in (0, 1):
+        padded = np.concatenate([grams.take([0], axis), grams, grams.take([-1], axis)], axis=axis)
+        n = grams.shape[axis]
+        parts = [padded.take(range(i, i + n), axis) for i in range(3)]
+        grams = 0.25 * parts[0] + 0.5 * parts[1] + 0.25 * parts[2]
+    return grams
+
+
+def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.ndarray:
+    """Variance of each coefficient over windows and exposures, beyond its errors; 0: no sign."""
+    k = information.shape[-1]
+    scale = np.trace(information, axis1=-2, axis2=-1)[..., np.newaxis, np.newaxis] / k
+    inverse = np.linalg.inv(information + np.eye(k) * (_WEAK * scale + np.finfo(float).tiny))
+    found = inverse @ projections
+    errors = np.diagonal(inverse, axis1=-2, axis2=-1)
+    variances = np.zeros(k)
+    for j in range(k):
+        square, error = np.square(found[..., j, :]), errors[..., j, np.newaxis]
+        for _ in range(_ROUNDS):
+            weight = 1 / np.square(error + variances[j])
+            total = np.sum(weight) * square.shape[-1]
+            variances[j] = max(np.sum(weight * (square - error)) / total, 0)
+        noise = np.sqrt(2 / np.sum(1 / np.square(error)) / square.shape[-1])
+        if variances[j] < _SIGNIFICANT * noise:
+            variances[j] = 0
+    return variances
+
+
+def _combine(coefficients: np.ndarray, bases, workers: int) -> np.ndarray:
+    """Interpolate the coefficients between windows; add up what they make of the bases."""
+    shape = bases[0].shape
+
+    def combine_one(own: np.ndarray) -> np.ndarray:
+        total = np.zeros(shape, np.float32)
+        for coefficient, base in zip(own, bases, strict=True):
+            if coefficient.any():
+                wide = cv2.resize(coefficient, shape[::-1], interpolation=cv2.INTER_LINEAR)
+                cv2.accumulateProduct(wide, base, total)
+        return total
+
+    with ThreadPoolExecutor(workers) as pool:
+        return np.array(list(pool.map(combine_one, coefficients)))

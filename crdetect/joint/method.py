@@ -1,0 +1,207 @@
+"""Joint detection step by step: match the exposures, fit their noise, compare hypotheses."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from crdetect.joint.hits import Thresholds, find_hits
+from crdetect.joint.matching import Matched, background_differences, gradients, match
+from crdetect.joint.noise_model import NoiseModel, fit_noise_model
+from crdetect.noise import Noise
+from crdetect.parameters import Joint
+from crdetect.stack import Stack, Statistics
+
+_logger = logging.getLogger(__name__)
+
+TERMS = ("excess", "flux2", "shift_x2", "shift_y2")
+"""Names of the terms of the noise model: n, a, b, c."""
+
+_SMOOTHING_PX = 0.6
+_BEFORE_MATCHING = NoiseModel(0.0, 0.3**2, 0.4**2, 0.4**2)
+_AFTER_MATCHING = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes the exposures differ, found from themselves; electrons.
+
+    Attributes
+    ----------
+    matched : Matched
+        Their template and their differences.
+    model : NoiseModel
+        Variance that Poisson and read noise do not explain.
+    inflation : (rows, columns) array of float32
+        Variance of a value relative to Poisson and read noise, at least 1.
+    """
+
+    matched: Matched
+    model: NoiseModel
+    inflation: np.ndarray
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the exposures differ by their noise only, as far as can be seen."""
+        return self.matched.differences_e is None and not any(self.model.terms)
+
+    def table(self) -> list[tuple[str, float, float, str]]:
+        """Rows of name, value, standard error (NaN: not known) and unit."""
+        model, unknown = self.model, float("nan")
+        units = ("e2", "", "pixel2", "pixel2")
+        rows = list(zip(TERMS, model.terms, model.errors, units, strict=True))
+        rows += [("measured_rnoise", *model.measured_rnoise_e, "e")]
+        rows += [("photon_slope", *model.photon_slope, "")]
+        rows += [
+            (f"flux_{i}", float(flux), unknown, "")
+            for i, flux in enumerate(self.matched.fluxes, start=1)
+        ]
+        return rows + [
+            (f"{name}_of_{i}", float(shift), unknown, "pixel")
+            for i, shifts in enumerate(self.matched.shifts_px, start=1)
+            for name, shift in zip(("shift_x", "shift_y"), shifts, strict=True)
+        ]
+
+    def summary(self) -> list[str]:
+        """Say in a few lines how the exposures differ."""
+        model = self.model
+        lines = [f"exposures are {'' if self.equivalent else 'not '}equivalent"]
+        if self.matched.differences_e is not None:
+            fluxes, shifts = self.matched.fluxes.round(3), self.matched.shifts_px.round(3)
+            lines += [f"matched: fluxes {fluxes.tolist()}, shifts {shifts.tolist()} pixels"]
+        if any(model.terms):
+            terms = zip(TERMS, model.terms, model.errors, strict=True)
+            told = [f"{name} {term:.3g} ± {error:.1g}" for name, term, error in terms if term]
+            lines += ["noise beyond photons and read noise: " + ", ".join(told)]
+        lines += ["read noise as measured: {:.3g} ± {:.1g} e".format(*model.measured_rnoise_e)]
+        return lines
+
+    def noise(self, noise: Noise) -> Noise:
+        """Give a map of read noise that has all the variance beyond Poisson's."""
+        read2 = np.square(noise.rnoise_adu)
+        signal = np.maximum(self.matched.template_e, 0) / np.square(noise.gain)
+        total = (signal + read2) * self.inflation - signal
+        return Noise(noise.gain, np.sqrt(np.maximum(total, 0)), noise.nbinom_shape)
+
+    def signals_adu(self, noise: Noise) -> list[np.ndarray]:
+        """Return the expected signal of each exposure, not negative; if common, one array."""
+        template = self.matched.template_e / np.float32(noise.gain)
+        if self.matched.differences_e is None:
+            return [np.maximum(template, 0)] * len(self.matched.shifts_px)
+        gain = np.float32(noise.gain)
+        return [np.maximum(template + own / gain, 0) for own in self.matched.differences_e]
+
+
+@dataclass(frozen=True)
+class JointHits:
+    """What joint detection found.
+
+    Attributes
+    ----------
+    crmasks : (N, rows, columns) array of bool
+        Hits of each exposure.
+    mediancr : (rows, columns) array of bool
+        Pixels hit at least c times.
+    limit_adu : (rows, columns) array of float32
+        How far above the lowest value an isolated hit is.
+    """
+
+    crmasks: np.ndarray
+    mediancr: np.ndarray
+    limit_adu: np.ndarray
+
+
+def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Calibration:
+    """Match the exposures and fit their noise model.
+
+    Parameters
+    ----------
+    stack : Stack
+        The exposures.
+    noise : Noise
+        Gain and read noise.
+    parameters : Joint
+        What is fitted.
+    workers : int
+        Threads.
+    """
+    exposures = _electrons(stack, noise)
+    rnoise2 = np.square(np.float32(noise.rnoise_e))
+    usable = None if stack.complete else ~np.isnan(stack.exposures).any(axis=0)
+    matched = match(exposures, rnoise2, workers, passes=())
+    slopes = gradients(matched.template_e, _SMOOTHING_PX)
+    model = fit_noise_model(
+        exposures, matched.template_e, slopes, rnoise2, _BEFORE_MATCHING, usable
+    )
+    differ = any(model.terms[1:]) or background_differences(exposures, rnoise2) is not None
+    if parameters.jt_matching and differ:
+        matched = match(exposures, rnoise2, workers)
+        slopes = gradients(matched.template_e, _SMOOTHING_PX)
+        level = matched.level(exposures)
+        model = fit_noise_model(level, matched.template_e, slopes, rnoise2, _AFTER_MATCHING, usable)
+    if parameters.jt_noise_terms != "auto":
+        model = NoiseModel(0.0, *(parameters.jt_noise_terms or (0.0, 0.0, 0.0)))
+    known = np.maximum(matched.template_e, 0) + rnoise2
+    extra = model.extra_variance_e2(matched.template_e, slopes)
+    inflation = 1 + extra / np.maximum(known, np.float32(1e-3))
+    calibration = Calibration(matched, model, inflation.astype(np.float32))
+    for line in calibration.summary():
+        _logger.info("%s", line)
+    return calibration
+
+
+def find_jointly(
+    stack: Stack,
+    statistics: Statistics,
+    noise: Noise,
+    calibration: Calibration,
+    parameters: Joint,
+) -> JointHits:
+    """Find the hits of all exposures.
+
+    Parameters
+    ----------
+    stack, statistics : Stack, Statistics
+        The exposures.
+    noise : Noise
+        Gain and read noise.
+    calibration : Calibration
+        What makes the exposures differ.
+    parameters : Joint
+        Thresholds.
+    """
+    level = calibration.matched.level(_electrons(stack, noise))
+    rnoise2 = np.square(np.float32(noise.rnoise_e))
+    if parameters.jt_strong is None:
+        thresholds = Thresholds.for_false_alarms(parameters.jt_false_alarms, parameters.jt_weak)
+    else:
+        thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
+    present = None if stack.complete else ~np.isnan(stack.exposures)
+    crmasks = find_hits(level, present, rnoise2, calibration.inflation, thresholds)
+    lowest = np.minimum.reduce(level)
+    sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * calibration.inflation)
+    often = crmasks.sum(axis=0, dtype=np.uint8) >= statistics.coincidences
+    often[often] = _height(level[:, often], crmasks[:, often], statistics.coincidences) > (
+        np.float32(parameters.jt_coincidence) * sigma[often]
+    )
+    limit = np.float32(np.sqrt(2) * thresholds.strong) * sigma / np.float32(noise.gain)
+    return JointHits(crmasks, often, limit)
+
+
+def _height(level: np.ndarray, hit: np.ndarray, coincidences: int) -> np.ndarray:
+    """How far the c-th highest hit of each pixel is above the highest clean value."""
+    hits = np.sort(np.where(hit, level, -np.inf), axis=0)[-coincidences]
+    return hits - np.where(hit, -np.inf, level).max(axis=0)
+
+
+def _electrons(stack: Stack, noise: Noise) -> np.ndarray:
+    """Exposures in electrons; a missing value is the lowest of the others, which is harmless."""
+    exposures = stack.exposures * np.float32(noise.gain)
+    if stack.complete:
+        return exposures
+    missing = np.isnan(exposures)
+    lowest = np.where(missing, np.float32(np.inf), exposures).min(axis=0)
+    lowest[np.isinf(lowest)] = 0
+    return np.where(missing, lowest, exposures)

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from crdetect.mm.method import MedianMinimum, Observed, make_diagram
 from crdetect.mm.offsets import check_region
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
+from crdetect.quality import Quality, assess
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class Detection:
         None when M.M.Cosmic does not take part.
     flux : FluxFactors
         Flux of each exposure.
+    quality : Quality
+        Checks of the result.
     """
 
     parameters: Parameters
@@ -68,6 +71,7 @@ class Detection:
     auxclean: np.ndarray
     diagram: MedianMinimum | None
     flux: FluxFactors
+    quality: Quality = field(default_factory=Quality)
 
     @property
     def features(self) -> Features:
@@ -142,19 +146,19 @@ def detect(
     aux = _detect_in_each_image(
         stack, statistics, [noise, noise, *noises], parameters, workers, progress
     )
+    ones = [1.0] * len(stack)
+    observed = Observed(
+        stack,
+        statistics,
+        noises,
+        ones if parameters.general.divides_by_flux else flux.factors,
+        aux.median,
+        aux.anywhere(),
+        aux.clean_exposures,
+    )
     diagram = None
     if parameters.general.uses_mm:
         progress("making the Median-Minimum diagram")
-        ones = [1.0] * len(stack)
-        observed = Observed(
-            stack,
-            statistics,
-            noises,
-            ones if parameters.general.divides_by_flux else flux.factors,
-            aux.median,
-            aux.anywhere(),
-            aux.clean_exposures,
-        )
         diagram = make_diagram(observed, parameters.mm, workers, boundary)
 
     progress("flagging")
@@ -171,7 +175,9 @@ def detect(
     meancr = _detect_in_meancr(stack, statistics, noise, parameters, crmasks, auxclean, workers)
     masks = Masks(mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable)
     codes = median_hits.codes(mediancr)
-    return Detection(parameters, statistics, masks, codes, auxclean, diagram, flux)
+    progress("judging the result")
+    quality = assess(observed, masks, diagram, parameters)
+    return Detection(parameters, statistics, masks, codes, auxclean, diagram, flux, quality)
 
 
 def _find_flux(

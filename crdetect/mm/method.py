@@ -186,6 +186,12 @@ def _find_offsets(observed: Observed, mm: MM) -> Offsets | None:
     xmin, xmax, ymin, ymax = mm.mm_crosscorr_region
     region = (slice(ymin - 1, ymax), slice(xmin - 1, xmax))
     offsets = measure_offsets(observed.clean_exposures, observed.noises, region)
+    for number, direction in offsets.unknown:
+        _logger.warning(
+            "offset of exposure %d in %s is not known from mm_crosscorr_region: 0 is used",
+            number,
+            direction,
+        )
     _logger.info("mm_xy_offsets: %s", offsets.xy_px.round(3).tolist())
     return offsets
 

@@ -17,17 +17,27 @@ FILES = sorted(
     for path in PACKAGE.rglob("*")
     if path.is_file() and path.suffix in (".py", ".yaml", ".json")
 )
-OUTSIDE = ("cli.py", "recipe.py", "megara.py", "loader.py", "interactive.py", "plots/", "configs/")
+OUTSIDE = (
+    *("cli.py", "recipe.py", "megara.py", "loader.py", "interactive.py"),
+    *("plots/", "configs/", "recipes/"),
+)
 ARRAY_PART = [name for name in MODULES if not name.startswith(OUTSIDE)]
 HOUSE = {
     "": "__init__ parameters exposures noise tails stack masks combine pipeline products tables "
-    "simulate",
+    "simulate identity profiles quality",
     "detectors/": "__init__ base fill lacosmic pycosmic networks deepcr conn",
     "mm/": "__init__ scene diagram simulation groups analytic boundary criterion method shape flux "
     "offsets",
     "plots/": "__init__",
 }
-WITHOUT_TESTS_OF_THEIR_OWN = ("__init__.py", "errors.py", "mm/__init__.py", "configs/", "plots/")
+WITHOUT_TESTS_OF_THEIR_OWN = (
+    "__init__.py",
+    "errors.py",
+    "mm/__init__.py",
+    "configs/",
+    "recipes/",
+    "plots/",
+)
 
 RUN = """
 import sys

@@ -76,6 +76,8 @@ def _run(options: argparse.Namespace) -> None:
         raise InputError(
             "--boundary and --crmasks exclude each other: with masks nothing is detected"
         )
+    if options.force and not options.crmasks:
+        raise InputError("--force needs --crmasks: masks of other exposures are what it allows")
     if options.boundary and not runfile.parameters.general.uses_mm:
         raise InputError("--boundary needs a crmethod with M.M.Cosmic: mmcosmic or mm_…")
     if options.boundary and runfile.parameters.general.interactive:
@@ -90,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
         _progress() as progress,
     ):
         if options.crmasks:
-            summary = _apply(runfile, options.crmasks, folder, progress)
+            summary = _apply(runfile, options, folder, progress)
         else:
             summary = _detect(runfile, options, folder, progress)
     _say(*summary, f"products in {options.output_dir}")
@@ -121,11 +123,11 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
     )
     progress("writing masks and combined images")
     history = _history(runfile.inputs)
-    hdul = crmasks_hdul(detection, exposures.headers[0], history)
+    hdul = crmasks_hdul(detection, exposures.header, history, exposures.identities)
     hdul.writeto(folder / "crmasks.fits")
     history.append(f"masks UUID: {hdul[0].header['UUID']}")
     combined = detection.combine(exposures.stack, exposures.noise)
-    write_combined(combined, exposures.headers[0], history, folder)
+    write_combined(combined, exposures.header, history, folder)
     features = detection.features
     write_tables(features, folder)
     used = _params_used(runfile, detection, options.boundary)
@@ -147,19 +149,27 @@ def _params_used(runfile, detection, boundary: Path | None) -> str:
     return f"# crdetect run params_used.yaml{again} gives the same masks again.\n{text}"
 
 
-def _apply(runfile, crmasks: Path, folder: Path, progress) -> list:
+def _apply(runfile, options: argparse.Namespace, folder: Path, progress) -> list:
     from crdetect.exposures import read_exposures
-    from crdetect.products import apply_masks, read_masks_file, write_combined
+    from crdetect.products import (
+        apply_masks,
+        check_applicable,
+        read_masks_file,
+        write_combined,
+    )
 
     progress("reading exposures and masks")
     exposures = read_exposures(runfile.inputs, runfile.folder)
-    stored = read_masks_file(crmasks)
+    stored = read_masks_file(options.crmasks)
+    forced = check_applicable(stored, exposures, options.force)
     progress("combining")
     use_auxmedian = stored.uses_auxmedian(runfile.parameters, runfile.given)
     combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian)
     history = [*_history(runfile.inputs), f"masks UUID: {stored.uuid}"]
-    write_combined(combined, exposures.headers[0], history, folder)
-    return [f"combined with the masks {stored.uuid}"]
+    remarks = [f"forced: {forced}"] if forced else []
+    history += remarks
+    write_combined(combined, exposures.header, history, folder)
+    return [f"combined with the masks {stored.uuid}", *remarks]
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -255,7 +265,8 @@ def _found_out(detection) -> list[str]:
         lines.append(
             f"clean pixels expected above the boundary: {detection.diagram.expected_above:.3g}"
         )
-    return lines
+    quality = detection.quality
+    return [*lines, f"quality: {quality.verdict.name}", *quality.reasons]
 
 
 @dataclass(frozen=True)
@@ -357,6 +368,11 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="combine with these masks, detect nothing: of the requirements only use_auxmedian "
         "counts, the rest is as the masks were made",
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="with --crmasks: although the masks are of other exposures, or in another order",
     )
     command.add_argument(
         "--boundary",

@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from crdetect.errors import InputError
+from crdetect.identity import Identity, with_identifiers
 from crdetect.noise import Noise
 from crdetect.parameters import Inputs
 from crdetect.stack import Stack
@@ -34,14 +35,19 @@ class Exposures:
     headers : tuple of astropy.io.fits.Header
         One per exposure: the primary header, and that of the image's extension over it, without
         what describes the storage.
-    names : tuple of str
-        File names.
+    identities : tuple of Identity
+        What tells them from others, file names included.
     """
 
     stack: Stack
     noise: Noise
     headers: tuple[fits.Header, ...]
-    names: tuple[str, ...]
+    identities: tuple[Identity, ...]
+
+    @property
+    def header(self) -> fits.Header:
+        """Header for products: that of the first exposure, and the UUIDs of all."""
+        return with_identifiers(self.headers[0], self.identities)
 
 
 def read_exposures(inputs: Inputs, folder: Path) -> Exposures:
@@ -119,7 +125,8 @@ def make_exposures(
     cube = np.empty((len(images), *shape), np.float32)
     for plane, image in zip(cube, images, strict=True):
         np.subtract(image, bias, out=plane, casting="unsafe")
-    return Exposures(Stack(cube), noise, tuple(headers), tuple(names))
+    identities = tuple(map(Identity.of, names, headers, images))
+    return Exposures(Stack(cube), noise, tuple(headers), identities)
 
 
 def find_file(name: str, folder: Path, what: str) -> Path:

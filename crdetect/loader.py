@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import warnings
 from collections import Counter
@@ -15,6 +16,9 @@ from numina.datamodel import DataModel
 from numina.exceptions import ValidationError
 from numina.util.convert import convert_date
 
+from crdetect.profiles import GENERIC
+
+_MEGARA_MODE = "MegaraCrDetection"
 _MEGARA_RECIPE = "crdetect.megara.MegaraCrDetectionRecipe"
 
 
@@ -22,10 +26,14 @@ class AnyImage(DataModel):
     """Data model of images of any instrument: no key of the header is needed."""
 
     def default_mappings(self) -> dict[str, Any]:
-        """Define where values come from; the instrument is CRDETECT whatever INSTRUME says."""
+        """Define where values come from.
+
+        The instrument is CRDETECT whatever INSTRUME says, its profile the generic one, until a
+        recipe, which knows all the profiles, recognises another.
+        """
         return super().default_mappings() | {
             "instrument": lambda _image: "CRDETECT",
-            "insconf": lambda _image: None,
+            "insconf": lambda _image: GENERIC,
             "observation_date": ("DATE-OBS", 0, _date),
         }
 
@@ -64,18 +72,28 @@ def load_megara() -> InstrumentDRP | None:
         pipeline = Pipeline(
             drp.name,
             "crdetect",
-            base.recipes | {"MegaraCrDetection": {"class": _MEGARA_RECIPE}},
+            base.recipes | {_MEGARA_MODE: {"class": _MEGARA_RECIPE}},
             version=1,
             products=base.products,
             provides=list(base._provides_by_p.values()),  # noqa: SLF001 (there is no other way)
         )
         pipeline.drp = drp
         drp.pipelines["crdetect"] = pipeline
+        _share_defaults(drp)
         return drp
 
     load_with_pipeline.original = original
     loader.load_drp = load_with_pipeline
     return load_with_pipeline()
+
+
+def _share_defaults(drp: InstrumentDRP) -> None:
+    """Let megaradrp's defaults of requirements count in our pipeline, for the modes it shares."""
+    requirements = drp._def_reqs.get("requirements", {})  # noqa: SLF001 (there is no other way)
+    for pipelines in requirements.get(drp.name, {}).values():
+        shared = copy.deepcopy(pipelines.get("default", {}))  # numina changes them in place
+        shared.pop(_MEGARA_MODE, None)
+        pipelines.setdefault("crdetect", shared)
 
 
 def check_frames(_mode: Any, block: Any, _backend: Any, _options: Any = None) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from astropy.io import fits
@@ -23,61 +24,68 @@ from megaradrp.requirements import (
 )
 from numina.core.dataholders import Result
 from numina.core.recipeinout import RecipeInput, RecipeResult
+from pydantic import Field
 
 from crdetect.errors import InputError
-from crdetect.exposures import make_exposures, number_or_map
-from crdetect.parameters import Block, Flag, describe_block, validate_block
+from crdetect.parameters import Block, Flag, NumberOrFile
 from crdetect.pipeline import Detection
 from crdetect.products import whole_or_nothing
+from crdetect.profiles import Known, required
 from crdetect.recipe import (
-    INPUTS,
     SCHEMA,
-    BlockInputs,
     Job,
-    Known,
     SchemaRecipe,
     Value,
+    described_inputs,
     schema_input,
 )
 
 ELECTRONS = "megaradrp's gain step: data are in electrons"
 
 
-class Saving(Block):
-    """What is written beside the products."""
+class MegaraInputs(Block):
+    """What a block tells beside the parameters and the calibrations."""
 
-    save_preprocessed: Flag = False
-    save_postprocessed: Flag = False
-
-
-_SAVING = [
-    item._replace(description=text)
-    for item, text in zip(
-        describe_block(Saving),
-        (
-            "write the exposures as they are before detection (preprocessed_1.fits, …)",
-            "write the exposures with cosmic rays replaced by meancr2 (postprocessed_1.fits, …)",
-        ),
-        strict=True,
+    rnoise: NumberOrFile | None = Field(
+        None,
+        description="read noise; none: RDNOISE1 and RDNOISE2 of the header",
+        json_schema_extra={"unit": "e"},
     )
-]
+    save_preprocessed: Flag = Field(
+        False,
+        description="write the exposures as they are before detection (preprocessed_1.fits, …)",
+    )
+    save_postprocessed: Flag = Field(
+        False,
+        description="write the exposures with cosmic rays replaced by meancr2 "
+        "(postprocessed_1.fits, …)",
+    )
+    dtype: Literal["float32"] = Field(
+        "float32", description="accepted for compatibility, without effect: type of the images"
+    )
+    debug: Flag = Field(
+        False,
+        description="accepted for compatibility, without effect: processing.log keeps everything",
+    )
+
+
 _SAVED_PATTERNS = ("preprocessed_[0-9]*.fits", "postprocessed_[0-9]*.fits")
 
 
 class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
     """Find the cosmic rays of equivalent exposures of MEGARA."""
 
+    model = MegaraInputs
     RecipeInput = schema_input(
-        *(item for name, item in INPUTS.items() if name != "extnum"),
+        *described_inputs(MegaraInputs),
         *SCHEMA.values(),
-        *_SAVING,
         master_bias=MasterBiasRequirement(optional=True),
         master_dark=MasterDarkRequirement(optional=True),
         master_bpm=MasterBPMRequirement(optional=True),
     )
     RecipeResult = RecipeResult
     crmasks = Result(CRMasks)
-    summary = Result(Value("a summary"), "numbers of masked pixels and of features")
+    summary = Result(Value("a summary"), "masked pixels, features, gain and noise, quality")
     datamodel = MegaraDataModel()
     logger = logging.getLogger("numina.recipes.crdetect")
 
@@ -86,25 +94,15 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
         dark_and_gain = [correctors.get_corrector_dark, correctors.get_corrector_gain]
         return [MasterBias, MasterDark], [correctors.get_corrector_bias, dark_and_gain]
 
-    def faults(self, rinput: RecipeInput) -> list[str]:
-        """Tell what is wrong apart from the parameters."""
-        _, faults = validate_block(Saving, self.given(rinput, Saving.model_fields))
-        return super().faults(rinput) + faults
-
     def read(self, rinput: RecipeInput) -> Job:
         """Judge the requirements, then bring the frames through megaradrp's steps."""
         inputs, parameters = self.judge(rinput)
-        names = [frame.filename or "in memory" for frame in rinput.obresult.frames]
-        opened = self._preprocess(rinput)
-        headers = [header for _, header in opened]
-        arrays = [data for data, _ in opened]
+        read = self._preprocess(rinput)
         if rinput.master_bpm is not None:
-            _take_out_bad_pixels(arrays, rinput.master_bpm.open()[0].data)
-        noise = _noise_of(inputs, headers[0], arrays[0].shape, self.data_folder)
-        for name, known in noise.items():
-            self.logger.info("%s = %s", name, known)
-        values = {name: known.value for name, known in noise.items()}
-        return Job(rinput, parameters, make_exposures(arrays, headers, names, **values), noise)
+            _take_out_bad_pixels([data for data, _ in read], rinput.master_bpm.open()[0].data)
+        image, header = read[0]
+        known = _known_of(inputs, header, image.shape, self.data_folder)
+        return self.make_job(rinput, inputs, parameters, read, known)
 
     def _preprocess(self, rinput: RecipeInput) -> list[tuple[np.ndarray, fits.Header]]:
         """Remove overscan, trim, subtract bias and dark, apply the gain."""
@@ -125,8 +123,7 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
 
     def _save(self, job: Job, detection: Detection, clean: np.ndarray) -> None:
         """Write exposures into the work folder, as far as it was asked for."""
-        saving, _ = validate_block(Saving, self.given(job.rinput, Saving.model_fields))
-        exposures = job.exposures
+        saving, exposures = job.inputs, job.exposures
         with whole_or_nothing(Path(), _SAVED_PATTERNS) as folder:
             if saving.save_preprocessed:
                 _write(exposures.stack.exposures, exposures.headers, folder, "preprocessed")
@@ -150,24 +147,19 @@ def _take_out_bad_pixels(arrays: Sequence[np.ndarray], bpm: np.ndarray) -> None:
         array[bpm != 0] = np.nan
 
 
-def _noise_of(
-    inputs: BlockInputs, header: fits.Header, shape: tuple[int, int], folder: Path
+def _known_of(
+    inputs: MegaraInputs, header: fits.Header, shape: tuple[int, int], folder: Path
 ) -> dict[str, Known]:
-    """Find gain, read noise and bias of data that are in electrons.
+    """Find gain, read noise and bias of data that are in electrons, without bias.
 
-    Requirements come first; then gain is 1, bias 0, and the read noise that of each amplifier,
-    RDNOISE1 in the lower half of the rows, RDNOISE2 in the upper one, electrons.
+    The read noise is the requirement, else that of each amplifier: RDNOISE1 in the lower half of
+    the rows, RDNOISE2 in the upper one.
     """
-    known = {"gain": Known(1.0, ELECTRONS), "bias": Known(0.0, "megaradrp's bias step")}
-    given = inputs.model_dump(include=inputs.model_fields_set & {"gain", "rnoise", "bias"})
-    known |= {
-        name: Known(number_or_map(value, folder, name), f"requirement {name}")
-        for name, value in given.items()
-        if value is not None
-    }
-    if "rnoise" not in known:
-        known["rnoise"] = Known(_read_noise(header, shape), "keys RDNOISE1 and RDNOISE2, electrons")
-    return {name: known[name] for name in ("gain", "rnoise", "bias")}
+    rnoise = required(inputs, folder).get("rnoise")
+    if rnoise is None:
+        rnoise = Known(_read_noise(header, shape), "keys RDNOISE1 and RDNOISE2, electrons")
+    bias = Known(0.0, "megaradrp's bias step")
+    return {"gain": Known(1.0, ELECTRONS), "rnoise": rnoise, "bias": bias}
 
 
 def _read_noise(header: fits.Header, shape: tuple[int, int]) -> float | np.ndarray:

@@ -59,6 +59,11 @@ def _digits(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
+def _dashes(value: Any) -> Any:
+    """Read ACS_WFC, as megaradrp writes it."""
+    return value.replace("_", "-") if isinstance(value, str) else value
+
+
 def _nested(value: Any) -> Any:
     """One item is accepted where a list of items is expected."""
     if isinstance(value, str):
@@ -391,7 +396,9 @@ class DeepCR(Block):
 
     title: ClassVar[str] = "deepCR"
 
-    dc_mask: Literal["ACS-WFC", "WFC3-UVIS"] = _field("ACS-WFC", "network")
+    dc_mask: Annotated[Literal["ACS-WFC", "WFC3-UVIS"], BeforeValidator(_dashes)] = _field(
+        "ACS-WFC", "network"
+    )
     dc_threshold: PairOfProbability = _field(0.5, "probability limit")
     dc_verbose: Flag = _field(True, "log what the detector does")
 
@@ -747,6 +754,11 @@ def unknown_parameter(name: Any, valid: Iterable[str]) -> str:
     """Say that a name is unknown, and which valid one is nearest."""
     near = difflib.get_close_matches(str(name), list(valid), n=1)
     return f"{name} is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def is_misspelt(name: Any, right: str) -> bool:
+    """Tell if a name is nearly the right one, but not quite."""
+    return name != right and bool(difflib.get_close_matches(str(name), [right], cutoff=0.8))
 
 
 def _describe(error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from crdetect.mm.method import MedianMinimum, Observed, make_diagram
 from crdetect.mm.offsets import aligned, check_region
 from crdetect.noise import Noise
 from crdetect.parameters import MM, Parameters
+from crdetect.quality import Quality, assess
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Detection:
         What was found in the other images.
     calibration : Calibration or None
         How the exposures differ; None where it was not asked for.
+    quality : Quality
+        Checks of the result.
     """
 
     parameters: Parameters
@@ -93,7 +96,8 @@ class Detection:
     diagram: MedianMinimum | None
     flux: FluxFactors
     evidence: Evidence
-    calibration: Calibration | None
+    calibration: Calibration | None = None
+    quality: Quality = field(default_factory=Quality)
 
     @property
     def features(self) -> Features:
@@ -250,6 +254,8 @@ class Examined:
             mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable
         )
         codes = median_hits.codes(mediancr)
+        self.progress("judging the result")
+        quality = assess(self.observed, masks, diagram, parameters)
         return Detection(
             parameters,
             statistics,
@@ -260,6 +266,7 @@ class Examined:
             self.flux,
             evidence,
             self.observed.calibration,
+            quality,
         )
 
 

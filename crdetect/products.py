@@ -20,19 +20,23 @@ from astropy.io import fits
 
 from crdetect.combine import COMBINATIONS, Combination, LocalMedian, check_masks, combine
 from crdetect.errors import InputError
-from crdetect.exposures import data_of, open_fits
+from crdetect.exposures import Exposures, data_of, open_fits
+from crdetect.identity import Identity, difference
 from crdetect.masks import CLASSES, Features, Masks, as_uint8
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.flux import divided
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection
+from crdetect.quality import Verdict
 from crdetect.stack import Stack
 from crdetect.tables import (
     boundary_table,
+    exposures_table,
     noise_table,
     params_table,
     read_boundary,
+    read_identities,
     read_parameters,
     read_replaced,
     replaced_table,
@@ -84,8 +88,10 @@ class StoredMasks:
         By which the exposures were divided before; 1 where they were not.
     uuid : str
         Identifier of the file.
-    date_obs : str or None
-        DATE-OBS of the file.
+    exposures : tuple of Identity
+        The exposures that they were made of; empty where the file does not tell.
+    verdict : Verdict or None
+        How good the run was that made them; None where the file does not tell.
     """
 
     masks: Masks
@@ -94,7 +100,8 @@ class StoredMasks:
     local_medians: tuple[LocalMedian, ...]
     flux_factors: tuple[float, ...]
     uuid: str
-    date_obs: str | None
+    exposures: tuple[Identity, ...]
+    verdict: Verdict | None
 
     def uses_auxmedian(self, parameters: Parameters, given: Collection[str]) -> bool:
         """Whether AUXCLEAN fills masked pixels: as the masks were made, unless it is given."""
@@ -106,7 +113,12 @@ class StoredMasks:
 # crmasks.fits
 
 
-def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[str]) -> fits.HDUList:
+def crmasks_hdul(
+    detection: Detection,
+    header: fits.Header,
+    history: Sequence[str],
+    exposures: Sequence[Identity] = (),
+) -> fits.HDUList:
     """Make ``crmasks.fits``.
 
     Parameters
@@ -114,21 +126,27 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
     detection : Detection
         Masks, cleaned median and parameters.
     header : astropy.io.fits.Header
-        Of the first exposure: DATE-OBS, INSTRUME and OBJECT come from it.
+        Of the first exposure: DATE-OBS, INSTRUME, OBJECT and the UUIDs of all exposures
+        (`Exposures.header`) come from it.
     history : sequence of str
         Lines on the input, put before the parameters.
+    exposures : sequence of Identity
+        The exposures, to be checked when the masks are used.
 
     Returns
     -------
     astropy.io.fits.HDUList
         Primary without data; MEDIANCR, MEANCRT, CRMASK1…N, MEANCR (uint8, 0 or 1); AUXCLEAN
         (float32); RPMEDIAN where asked for; MMBOUND where M.M.Cosmic took part; NOISE where the
-        exposures were matched; PARAMS.
+        exposures were matched; EXPOSURES where they are told; PARAMS.
     """
     masks, general = detection.masks, detection.parameters.general
     hdul = fits.HDUList([_primary(header, detection.flux.factors)])
+    quality = detection.quality
+    hdul[0].header["QUALITY"] = (quality.verdict.name, "GOOD, PARTIAL or BAD")
     used = [f"- used: {name} = {json.dumps(value)}" for name, value in detection.used().items()]
-    for line in (*history, *detection.parameters.history(), *used):
+    reasons = [f"- quality: {reason}" for reason in quality.reasons]
+    for line in (*history, *detection.parameters.history(), *used, *reasons):
         hdul[0].header.add_history(printable(line))
     named = {"MEDIANCR": masks.mediancr, "MEANCRT": masks.meancrt}
     named |= {f"CRMASK{i}": mask for i, mask in enumerate(masks.crmasks, start=1)}
@@ -144,6 +162,8 @@ def crmasks_hdul(detection: Detection, header: fits.Header, history: Sequence[st
         hdul.append(boundary_table(detection.diagram))
     if detection.calibration is not None:
         hdul.append(noise_table(detection.calibration))
+    if exposures:
+        hdul.append(exposures_table(exposures))
     hdul.append(params_table(detection.parameters, detection.used()))
     return hdul
 
@@ -157,7 +177,7 @@ def _primary(header: fits.Header, flux_factors: Sequence[float]) -> fits.Primary
         hdu.header["DATE-OBS"] = (header["DATE-OBS"], "of the first exposure")
     else:
         hdu.header["DATE-OBS"] = (now, "creation: the exposures have none")
-    for key in ("INSTRUME", "OBJECT"):
+    for key in ("INSTRUME", "OBJECT", *header["UUID?*"]):
         if key in header:
             hdu.header[key] = header[key]
     for i, factor in enumerate(flux_factors, start=1):
@@ -222,8 +242,15 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
         read_replaced(hdul, name) if "RPMEDIAN" in extensions else (),
         factors if parameters.general.divides_by_flux else (1.0,) * n,
         str(hdul[0].header.get("UUID", "unknown")),
-        hdul[0].header.get("DATE-OBS"),
+        read_identities(hdul, name),
+        _read_verdict(hdul[0].header.get("QUALITY"), name),
     )
+
+
+def _read_verdict(text: object, name: str) -> Verdict | None:
+    if text is not None and text not in Verdict.__members__:
+        raise InputError(f"{name}: QUALITY must be {', '.join(Verdict.__members__)}, not {text!r}")
+    return None if text is None else Verdict[str(text)]
 
 
 def _read_flux_factors(hdul: fits.HDUList, n: int, name: str) -> tuple[float, ...]:
@@ -255,6 +282,40 @@ def read_masks_file(path: Path) -> StoredMasks:
     """
     with open_fits(path) as hdul:
         return read_crmasks(hdul, path.name)
+
+
+def check_applicable(stored: StoredMasks, exposures: Exposures, force: bool) -> str | None:
+    """Check that masks were made of these exposures, in this order.
+
+    Parameters
+    ----------
+    stored : StoredMasks
+        The masks.
+    exposures : Exposures
+        What they are to be applied to.
+    force : bool
+        Other exposures will do, as long as their number and shape fit.
+
+    Returns
+    -------
+    str or None
+        What was forced.
+
+    Raises
+    ------
+    InputError
+        If they are other exposures, or in another order.
+    """
+    check_masks(exposures.stack, stored.masks)
+    if not stored.exposures:
+        _logger.info("masks %s do not tell of which exposures they are: not checked", stored.uuid)
+    text = difference(stored.exposures, exposures.identities)
+    if text is not None and not force:
+        raise InputError(
+            f"crmasks: {text}; to apply them all the same: force: true in a block, --force on the "
+            "command line"
+        )
+    return text
 
 
 def apply_masks(
@@ -293,8 +354,12 @@ def apply_masks(
 def combined_hdul(
     combination: Combination, header: fits.Header, history: Sequence[str]
 ) -> fits.HDUList:
-    """Make a ``combined_*.fits``: float32 with the first exposure's header, VARIANCE and MAP."""
+    """Make a ``combined_*.fits``: float32 with the first exposure's header, VARIANCE and MAP.
+
+    Its UUID is a new one: it is no exposure.
+    """
     primary = fits.PrimaryHDU(combination.value, header=header.copy())
+    primary.header["UUID"] = (str(uuid.uuid4()), "identifier of this image")
     for line in history:
         primary.header.add_history(printable(line))
     return fits.HDUList(

@@ -7,10 +7,11 @@ with the input ends in one `numina.exceptions.ValidationError`, which numina sho
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,28 +22,29 @@ from numina.core import BaseRecipe
 from numina.core.dataholders import Requirement, Result
 from numina.core.recipeinout import RecipeInput, RecipeResult
 from numina.core.requirements import ObservationResultRequirement
-from numina.exceptions import ValidationError
+from numina.exceptions import NoResultFound, ValidationError
 from numina.types.dataframe import DataFrame
 from numina.types.datatype import DataType
 from numina.types.frame import DataFrameType
 from numina.types.product import DataProductMixin
+from numina.types.qc import QC
 from pydantic import Field
 
 from crdetect import __version__
 from crdetect.combine import COMBINATIONS, Combination
 from crdetect.errors import InputError, Stopped
-from crdetect.exposures import Exposures, image_of, make_exposures, number_or_map, read_image
+from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
 from crdetect.loader import AnyImage
 from crdetect.parameters import (
     ALIASES,
     BLOCKS,
+    Block,
     Described,
-    Inputs,
-    NumberOrFile,
+    Flag,
     Parameters,
-    PositiveOrFile,
     describe_block,
+    is_misspelt,
     is_none,
     unknown_parameter,
     validate_block,
@@ -51,8 +53,8 @@ from crdetect.parameters import (
 from crdetect.pipeline import Detection
 from crdetect.products import (
     PATTERNS,
-    StoredMasks,
     apply_masks,
+    check_applicable,
     combined_hdul,
     crmasks_hdul,
     read_crmasks,
@@ -61,26 +63,12 @@ from crdetect.products import (
     write_problematic,
     write_tables,
 )
+from crdetect.profiles import BlockInputs, Known, known_of, recognise, with_saturation
+from crdetect.quality import assess_stored
 from crdetect.runfile import requirements_text
 
 # ---------------------------------------------------------------------------------------------
 # Requirements and results
-
-
-class BlockInputs(Inputs):
-    """What to read, where the frames are those of an observing block."""
-
-    images: tuple[str, ...] = ()
-    gain: PositiveOrFile | None = Field(
-        None,
-        description="gain; none: from the instrument profile or the header",
-        json_schema_extra={"unit": "e/ADU"},
-    )
-    rnoise: NumberOrFile | None = Field(
-        None,
-        description="read noise; none: from the instrument profile or the header",
-        json_schema_extra={"unit": "ADU"},
-    )
 
 
 class Default(str):
@@ -118,6 +106,27 @@ class CrMasks(DataProductMixin, DataFrameType):
         return None if is_none(obj) else DataFrame(filename=str(obj))
 
 
+class MasksRequirement(Requirement):
+    """Masks: named in the block, else of an earlier block, else found as any product.
+
+    numina itself looks no further where a link to an earlier block leads nowhere.
+    """
+
+    def query(self, dal: Any, obsres: Any, options: Any = None) -> DataFrame:
+        """Search the masks."""
+        try:
+            return super().query(dal, obsres, options)
+        except (NoResultFound, OSError, ValueError):  # also results that were removed
+            return self.query_on_dal(dal, obsres)
+
+    def query_on_ob(self, ob: Any) -> DataFrame:
+        """Take what the block names; an empty value names nothing."""
+        value = super().query_on_ob(ob)
+        if value is None:
+            raise NoResultFound("the block names no masks")
+        return value
+
+
 def schema_input(*parameters: Described, **others: Requirement) -> type[RecipeInput]:
     """Make the input of a recipe: the observing block, and parameters of the schema."""
     requirements = {"obresult": ObservationResultRequirement()} | others
@@ -143,105 +152,24 @@ CombinedResult = type(
 """Result of a recipe that combines exposures."""
 
 
-INPUTS = {item.name: item for item in describe_block(BlockInputs) if item.name != "images"}
+class CombinationInputs(BlockInputs):
+    """What to read, and if the masks may be of other exposures."""
+
+    force: Flag = Field(
+        False,
+        description="apply the masks although they are of other exposures, or in another order",
+    )
+
+
+def described_inputs(model: type[Block]) -> list[Described]:
+    """Describe what a block tells beside the parameters; the images are its frames."""
+    return [item for item in describe_block(model) if item.name != "images"]
+
+
 SCHEMA = {item.name: item for block in BLOCKS.values() for item in describe_block(block)}
 
 _WORK_PATTERNS = tuple(name for name in PATTERNS if not name.endswith(".fits"))
 """Tables and figures: those of an earlier run go when new ones come."""
-
-
-# ---------------------------------------------------------------------------------------------
-# Gain, read noise, bias
-
-
-@dataclass(frozen=True)
-class Known:
-    """A number or a map of numbers, and where it comes from."""
-
-    value: float | np.ndarray
-    origin: str
-
-    def __str__(self):
-        value = "a map" if np.ndim(self.value) else f"{self.value:g}"
-        return f"{value} (from {self.origin})"
-
-
-def noise_of(
-    inputs: BlockInputs, profile: Any, header: fits.Header, folder: Path
-) -> dict[str, Known]:
-    """Find gain (e/ADU), rnoise (ADU) and bias (ADU).
-
-    The requirement comes first, then ``detector.gain`` or ``detector.rdnoise`` of the instrument
-    profile, then GAIN or RDNOISE in the first exposure's header, be it that of the primary or of
-    the image's extension. Profile and header give the read noise in electrons, as is usual there,
-    the requirement ``rnoise`` gives it in ADU.
-
-    Parameters
-    ----------
-    inputs : BlockInputs
-        Requirements.
-    profile : numina.instrument.generic.InstrumentGeneric
-        The profile, as the observing block has it.
-    header : astropy.io.fits.Header
-        Of the first exposure.
-    folder : Path
-        Where the names of files with maps start from.
-
-    Raises
-    ------
-    InputError
-        If there is no value, or it is no number in range.
-    """
-    known = {
-        name: Known(
-            number_or_map(value, folder, name),
-            f"requirement {name}" if name in inputs.model_fields_set else "default",
-        )
-        for name, value in inputs.model_dump(include={"gain", "rnoise", "bias"}).items()
-        if value is not None
-    }
-    if "gain" not in known:
-        known["gain"] = _look_up("gain", "detector.gain", "GAIN", profile, header)
-    if "rnoise" not in known:
-        electrons = _look_up("rnoise", "detector.rdnoise", "RDNOISE", profile, header)
-        with np.errstate(all="ignore"):  # a gain of 0 in a map is found out later
-            rnoise = electrons.value / known["gain"].value
-        known["rnoise"] = Known(rnoise, f"{electrons.origin}, divided by gain")
-    return {name: known[name] for name in ("gain", "rnoise", "bias")}
-
-
-def _look_up(name: str, path: str, key: str, profile: Any, header: fits.Header) -> Known:
-    value, origin = _property(profile, path), _origin(path, profile)
-    if value is None:
-        value, origin = header.get(key), f"key {key} of the header"
-    if value is not None:
-        return Known(_number(value, origin, name), origin)
-    raise InputError(
-        f"{name} is not known: give it in the requirements, or as {path} in an instrument "
-        f"profile, or as {key} in the header of the first exposure"
-    )
-
-
-def _property(profile: Any, path: str) -> Any:
-    try:
-        return profile.get_property(path)
-    except (AttributeError, KeyError):
-        return None
-
-
-def _origin(path: str, profile: Any) -> str:
-    about = getattr(getattr(profile, "origin", None), "description", None)
-    return f"{path} of the instrument profile" + (f" '{about}'" if about else "")
-
-
-def _number(value: Any, origin: str, name: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number) or number < 0 or (name == "gain" and number == 0):
-        raise InputError(f"{origin} is {value!r}, which is no {name}; give {name} as a requirement")
-    return number
 
 
 # ---------------------------------------------------------------------------------------------
@@ -256,30 +184,38 @@ class Job:
     ----------
     rinput : numina.core.recipeinout.RecipeInput
         As numina made it.
+    inputs : Block
+        What the block tells beside the parameters.
     parameters : Parameters
         Those given, and the defaults of the others.
     exposures : Exposures
         The frames.
-    noise : dict of Known
-        gain, rnoise and bias.
+    known : dict of Known
+        gain, rnoise, bias, and saturation where it is known.
     """
 
     rinput: RecipeInput
+    inputs: Block
     parameters: Parameters
     exposures: Exposures
-    noise: dict[str, Known]
+    known: dict[str, Known]
 
     def history(self) -> list[str]:
         """Lines for the HISTORY cards."""
         lines = [f"crdetect {__version__}, by numina"]
-        lines += [f"- exposure {i}: {name}" for i, name in enumerate(self.exposures.names, start=1)]
-        return lines + [f"- {name} = {known}" for name, known in self.noise.items()]
+        identities = enumerate(self.exposures.identities, start=1)
+        lines += [f"- exposure {i}: {identity.name}" for i, identity in identities]
+        return lines + [f"- {name} = {known}" for name, known in self.known.items()]
 
     def summary(self) -> dict[str, Any]:
-        """Gain, read noise, bias and their origin, for ``result.json``."""
-        return {
+        """Tell exposures, gain, read noise, bias, saturation and their origin."""
+        exposures = [
+            {"name": identity.name, "uuid": identity.identifier}
+            for identity in self.exposures.identities
+        ]
+        return {"exposures": exposures} | {
             name: {"value": None if np.ndim(known.value) else known.value, "from": known.origin}
-            for name, known in self.noise.items()
+            for name, known in self.known.items()
         }
 
 
@@ -288,18 +224,27 @@ class SchemaRecipe(BaseRecipe):
 
     datamodel = AnyImage()
     logger = logging.getLogger("numina.recipes.crdetect")
+    model: type[Block] = BlockInputs
+    """What a block tells beside the parameters."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._others: dict[str, Any] = {}
+        self._faults: list[str] = []
+        self._sources: dict[str, str] = {}
 
     def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
         """Build the input; names that no requirement has wait for `run`, which complains."""
         requirements = self.requirements()
+        self._faults += _faults_of_control_file(ob, dal)
+        _warn_of_other_profiles(ob, dal)
         self._others = _other_names(ob, dal, requirements)
         for name in self._others:
             ob.requirements.pop(name, None)
-        return super().build_recipe_input(ob, dal)
+        rinput = super().build_recipe_input(ob, dal)
+        sources = getattr(dal, "sources", {})
+        self._sources = {name: found["source"] for name, found in sources.items()}
+        return rinput
 
     def run(self, rinput: RecipeInput) -> RecipeResult:
         """Run the recipe.
@@ -320,6 +265,19 @@ class SchemaRecipe(BaseRecipe):
             self.logger.error("block %s (%s): stopped, no products", block.id, block.mode)  # noqa: TRY400
             sys.exit(3)
 
+    def run_qc(self, recipe_input: RecipeInput, recipe_result: RecipeResult) -> RecipeResult:
+        """Give the result the verdict of its summary, and log the reasons."""
+        quality = recipe_result.summary["quality"]
+        recipe_result.qc = QC[quality["verdict"]]
+        for reason in quality["reasons"]:
+            self.logger.warning("quality %s", reason)
+        self.logger.info("quality of block %s: %s", recipe_input.obresult.id, quality["verdict"])
+        return recipe_result
+
+    def read(self, rinput: RecipeInput) -> Job:
+        """Judge the requirements, then read the frames."""
+        raise NotImplementedError
+
     def reduce(self, job: Job) -> RecipeResult:
         """Do what the mode is for."""
         raise NotImplementedError
@@ -329,54 +287,59 @@ class SchemaRecipe(BaseRecipe):
         values = {name: getattr(rinput, name) for name in names if name in self.requirements()}
         return {name: value for name, value in values.items() if not isinstance(value, Default)}
 
-    def faults(self, rinput: RecipeInput) -> list[str]:
-        """Tell what is wrong apart from the parameters."""
-        n = len(rinput.obresult.frames)
-        return [f"frames must be three or more equivalent exposures, not {n}"] if n < 3 else []
-
     @property
     def data_folder(self) -> Path:
         """Where the names of frames start from."""
         return Path(self.runinfo.get("data_dir") or "")
 
-    def read(self, rinput: RecipeInput) -> Job:
-        """Judge the requirements, then read the frames."""
-        frames = rinput.obresult.frames
-        inputs, parameters = self.judge(rinput)
-        opened = [_read_frame(frame, inputs.extnum) for frame in frames]
-        headers = [header for _, header in opened]
-        profile = rinput.obresult.configuration
-        noise = noise_of(inputs, profile, headers[0], self.data_folder)
-        for name, known in noise.items():
-            self.logger.info("%s = %s", name, known)
-        exposures = make_exposures(
-            [data for data, _ in opened],
-            headers,
-            [frame.filename or "in memory" for frame in frames],
-            **{name: known.value for name, known in noise.items()},
-        )
-        return Job(rinput, parameters, exposures, noise)
-
-    def judge(self, rinput: RecipeInput) -> tuple[BlockInputs, Parameters]:
+    def judge(self, rinput: RecipeInput) -> tuple[Block, Parameters]:
         """Judge the requirements; all faults are told at once."""
         others = dict(self._others)
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
-        faults = self.faults(rinput)
+        n = len(rinput.obresult.frames)
+        faults = [f"frames must be three or more equivalent exposures, not {n}"] if n < 3 else []
+        faults += self._faults
         faults += [unknown_parameter(name, self.requirements()) for name in others]
-        inputs, more = validate_block(BlockInputs, self.given(rinput, BlockInputs.model_fields))
+        inputs, more = validate_block(self.model, self.given(rinput, self.model.model_fields))
         parameters, still_more = Parameters.parse(values)
         if faults := faults + more + still_more:
             raise InputError("; ".join(faults))
+        self._tell_sources(values)
         return inputs, parameters
 
-    def combined(self, combined: Mapping[str, Combination], job: Job, masks: str) -> dict[str, Any]:
+    def _tell_sources(self, values: Mapping[str, Any]) -> None:
+        """Tell where parameters were given; those of the block only to the log file."""
+        for name, value in values.items():
+            source = self._sources.get(name, "block")
+            level = logging.DEBUG if source == "block" else logging.INFO
+            source += " or configs.yaml" if source == "control file" else ""
+            self.logger.log(level, "%s = %s (from the %s)", name, json.dumps(value), source)
+
+    def make_job(
+        self,
+        rinput: RecipeInput,
+        inputs: Block,
+        parameters: Parameters,
+        read: Sequence[tuple[np.ndarray, fits.Header]],
+        known: dict[str, Known],
+    ) -> Job:
+        """Stack images that were read; say where their noise and bias come from."""
+        for name, value in known.items():
+            self.logger.info("%s = %s", name, value)
+        values = {name: known[name].value for name in ("gain", "rnoise", "bias")}
+        names = [frame.filename or "in memory" for frame in rinput.obresult.frames]
+        images, headers = zip(*read, strict=True)
+        exposures = make_exposures(images, headers, names, **values)
+        return Job(rinput, inputs, parameters, exposures, known)
+
+    def combined(
+        self, combined: Mapping[str, Combination], job: Job, *remarks: str
+    ) -> dict[str, Any]:
         """Make the combined frames, by the names of their results."""
-        history = [*job.history(), f"masks UUID: {masks}"]
+        header, history = job.exposures.header, [*job.history(), *remarks]
         return {
-            f"combined_{name}": self.signed(
-                combined_hdul(combination, job.exposures.headers[0], history)
-            )
+            f"combined_{name}": self.signed(combined_hdul(combination, header, history))
             for name, combination in combined.items()
         }
 
@@ -392,7 +355,9 @@ class SchemaRecipe(BaseRecipe):
         detection = detect_with_person(
             exposures.stack, exposures.noise, job.parameters, progress=self.logger.info
         )
-        masks = self.signed(crmasks_hdul(detection, exposures.headers[0], job.history()))
+        masks = self.signed(
+            crmasks_hdul(detection, exposures.header, job.history(), exposures.identities)
+        )
         combined = detection.combine(exposures.stack, exposures.noise)
         self._write_tables_and_figures(detection, combined, job.history())
         summary = {
@@ -402,6 +367,7 @@ class SchemaRecipe(BaseRecipe):
             },
             "features": detection.features.counts(),
             "used": {name: str(value) for name, value in detection.used().items()},
+            "quality": detection.quality.to_mapping(),
         }
         self.logger.info("masks %s: %s", summary["masks_uuid"], summary["masked_pixels"])
         return detection, combined, masks, summary | job.summary()
@@ -428,13 +394,35 @@ class SchemaRecipe(BaseRecipe):
         return hdul
 
 
-class CrDetectionRecipe(SchemaRecipe):
+class AnyInstrumentRecipe(SchemaRecipe):
+    """Reads images of any instrument; a profile tells what is known of it."""
+
+    def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
+        """Build the input, with the profile whose keys the first frame has."""
+        try:
+            _recognise_instrument(ob, dal)
+        except InputError as error:
+            self._faults.append(str(error))
+        return super().build_recipe_input(ob, dal)
+
+    def read(self, rinput: RecipeInput) -> Job:
+        """Judge the requirements, then read the frames."""
+        inputs, parameters = self.judge(rinput)
+        read = [_read_frame(frame, inputs.extnum) for frame in rinput.obresult.frames]
+        image, header = read[0]
+        profile = rinput.obresult.configuration
+        known = known_of(inputs, profile, header, image.shape, self.data_folder)
+        parameters = with_saturation(parameters, known, self.given(rinput, SCHEMA))
+        return self.make_job(rinput, inputs, parameters, read, known)
+
+
+class CrDetectionRecipe(AnyInstrumentRecipe):
     """Find the cosmic rays of equivalent exposures, and combine the exposures."""
 
-    RecipeInput = schema_input(*INPUTS.values(), *SCHEMA.values())
+    RecipeInput = schema_input(*described_inputs(BlockInputs), *SCHEMA.values())
     RecipeResult = CombinedResult
     crmasks = Result(CrMasks, "masks of cosmic rays")
-    summary = Result(Value("a summary"), "numbers of masked pixels and of features")
+    summary = Result(Value("a summary"), "masked pixels, features, gain and noise, quality")
 
     def reduce(self, job: Job) -> RecipeResult:
         """Detect, and combine with what was found."""
@@ -442,66 +430,85 @@ class CrDetectionRecipe(SchemaRecipe):
         return self.create_result(
             crmasks=masks,
             summary=summary,
-            **self.combined(combined, job, summary["masks_uuid"]),
+            **self.combined(combined, job, f"masks UUID: {summary['masks_uuid']}"),
         )
 
 
-class CrCombinationRecipe(SchemaRecipe):
+class CrCombinationRecipe(AnyInstrumentRecipe):
     """Combine equivalent exposures with the masks of a ``crmasks.fits``.
 
     What the masks were made with (``mm_cr_coincidences``, ``use_auxmedian``, pixels to be replaced
     by a local median) is read from them; ``use_auxmedian`` in the requirements overrides it.
     """
 
+    model = CombinationInputs
     RecipeInput = schema_input(
-        *INPUTS.values(),
+        *described_inputs(CombinationInputs),
         SCHEMA["use_auxmedian"]._replace(default="as the masks were made"),
-        crmasks=Requirement(CrMasks, "masks of cosmic rays", optional=True),
+        crmasks=MasksRequirement(CrMasks, "masks of cosmic rays", optional=True),
     )
     RecipeResult = CombinedResult
-    summary = Result(Value("a summary"), "the masks")
-
-    no_masks = "crmasks is missing: it must be the name of a file, or found by --db"
+    summary = Result(Value("a summary"), "the masks, gain and noise, quality")
 
     def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
         """Build the input, and look if the masks are there before numina links or copies them."""
         rinput = super().build_recipe_input(ob, dal)
-        if rinput.crmasks is not None:
-            # as numina does: 'data/..' is the folder above, be data a link or not
-            path = Path(os.path.normpath(self.data_folder / rinput.crmasks.filename))
-            if not path.is_file():
-                self.no_masks = f"crmasks: no file {rinput.crmasks.filename}, that is {path}"
-                rinput.crmasks = None
+        if rinput.crmasks is None:
+            self._faults.append(_NO_MASKS)
+            return rinput
+        # as numina does: 'data/..' is the folder above, be data a link or not
+        path = Path(os.path.normpath(self.data_folder / rinput.crmasks.filename))
+        if not path.is_file():
+            self._faults.append(f"crmasks: no file {rinput.crmasks.filename}, that is {path}")
+            rinput.crmasks = None
         return rinput
-
-    def faults(self, rinput: RecipeInput) -> list[str]:
-        """Tell what is wrong apart from the parameters."""
-        return super().faults(rinput) + ([self.no_masks] if rinput.crmasks is None else [])
 
     def reduce(self, job: Job) -> RecipeResult:
         """Combine with the masks."""
-        stored = self._read_masks(job)
-        given = self.given(job.rinput, ["use_auxmedian"])
-        use_auxmedian = stored.uses_auxmedian(job.parameters, given)
-        self.logger.info("masks %s, use_auxmedian = %s", stored.uuid, use_auxmedian)
-        combined = apply_masks(stored, job.exposures.stack, job.exposures.noise, use_auxmedian)
-        summary = {"masks_uuid": stored.uuid, "use_auxmedian": use_auxmedian}
-        return self.create_result(
-            summary=summary | job.summary(), **self.combined(combined, job, stored.uuid)
-        )
-
-    def _read_masks(self, job: Job) -> StoredMasks:
-        frame = job.rinput.crmasks
+        exposures, frame = job.exposures, job.rinput.crmasks
         if frame.frame is None:
             stored = read_masks_file(Path(frame.filename))
         else:
             stored = read_crmasks(frame.frame, frame.filename or "crmasks")
-        own = job.exposures.headers[0].get("DATE-OBS")
-        if own not in (None, stored.date_obs):
-            self.logger.warning(
-                "the masks are of %s, the first frame is of %s", stored.date_obs, own
-            )
-        return stored
+        forced = check_applicable(stored, exposures, job.inputs.force)
+        given = self.given(job.rinput, ["use_auxmedian"])
+        use_auxmedian = stored.uses_auxmedian(job.parameters, given)
+        self.logger.info(
+            "masks %s of %s, use_auxmedian = %s", stored.uuid, frame.filename, use_auxmedian
+        )
+        combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian)
+        quality = assess_stored(stored.masks, stored.verdict, forced)
+        summary = {
+            "masks_uuid": stored.uuid,
+            "use_auxmedian": use_auxmedian,
+            "forced": forced,
+            "quality": quality.to_mapping(),
+        }
+        remarks = [f"masks UUID: {stored.uuid}", *([f"forced: {forced}"] if forced else [])]
+        return self.create_result(
+            summary=summary | job.summary(), **self.combined(combined, job, *remarks)
+        )
+
+
+_NO_MASKS = (
+    "crmasks is missing: name a file in the block or the control file, or let an earlier block or "
+    "--db give it (--db does not give masks whose quality is BAD: name them to use them)"
+)
+
+
+def _recognise_instrument(ob: Any, dal: Any) -> None:
+    """Give a block the profile whose keys the first frame has, unless one was asked for."""
+    if ob.requested_profile is not None or not ob.frames:
+        return
+    image = ob.frames[0].open()
+    header, date = image[0].header, AnyImage().extractor.extract("observation_date", image)
+    if ob.frames[0].frame is None:
+        image.close()
+    found = recognise(header, dal.components.values(), date)
+    if found != ob.profile:
+        ob.requested_profile = found
+        dal.assign_configuration(ob)
+        ob.requested_profile = None
 
 
 def _print_as_numina_does() -> None:
@@ -525,22 +532,55 @@ def _is_console(handler: logging.Handler) -> bool:
     )
 
 
-def _other_names(ob: Any, dal: Any, requirements: Iterable[str]) -> dict[str, Any]:
-    """Collect what was given under a name that is no requirement: numina would not tell."""
+def _faults_of_control_file(ob: Any, dal: Any) -> list[str]:
+    """Find instruments, pipelines and modes in a control file that are nearly those of a block."""
+    instruments = getattr(dal, "req_table", {})
+    drp = dal.drps.query_by_name(ob.instrument)
+    pipelines = instruments.get(ob.instrument, {}).get(ob.profile, {})
+    modes = pipelines.get(ob.pipeline, {})
+    levels = [
+        (instruments, ob.instrument, dal.drps.query_all()),
+        (pipelines, ob.pipeline, drp.pipelines),
+        (modes, ob.mode, drp.modes),
+    ]
+    return [
+        f"the control file has values for {name}; did you mean {right}?"
+        for names, right, valid in levels
+        for name in names
+        if name not in valid and is_misspelt(name, right)
+    ]
+
+
+def _warn_of_other_profiles(ob: Any, dal: Any) -> None:
+    """Warn of values for other profiles only, those that come with the package apart."""
     profiles = getattr(dal, "req_table", {}).get(ob.instrument, {})
-    if profiles and ob.profile not in profiles:
+    packaged = dal.drps.query_by_name(ob.instrument).default_requirements()
+    packaged = packaged.get("requirements", {}).get(ob.instrument, {})
+    given = [name for name, content in profiles.items() if content != packaged.get(name)]
+    if given and ob.profile not in given:
         SchemaRecipe.logger.warning(
             "the control file has requirements for profile %s, not for that of the frames, %s",
-            ", ".join(profiles),
+            ", ".join(given),
             ob.profile,
         )
-    modes = profiles.get(ob.profile, {}).get(ob.pipeline, {})
+
+
+def _other_names(ob: Any, dal: Any, requirements: Collection[str]) -> dict[str, Any]:
+    """Collect what was given under a name that is no requirement: numina would not tell."""
+    table = getattr(dal, "req_table", {}).get(ob.instrument, {})
+    modes = table.get(ob.profile, {}).get(ob.pipeline, {})
     values = {entry["name"]: entry["content"] for entry in modes.get(ob.mode, ())}
     values |= ob.requirements
-    # the command line speaks to all blocks, of either mode
     line = getattr(dal, "extra_data", {})
-    values |= {name: value for name, value in line.items() if name not in {*SCHEMA, "crmasks"}}
+    if line.keys() - requirements:  # the command line speaks to all blocks
+        known = _known_to_other_modes(dal.drps.query_by_name(ob.instrument), ob.pipeline)
+        values |= {name: value for name, value in line.items() if name not in known}
     return {name: value for name, value in values.items() if name not in requirements}
+
+
+def _known_to_other_modes(drp: Any, pipeline: str) -> set[str]:
+    recipes = (drp.get_recipe_object(mode, pipeline) for mode in drp.pipelines[pipeline].recipes)
+    return {name for recipe in recipes for name in recipe.requirements()}
 
 
 def _read_frame(frame: DataFrame, extnum: int | str | None) -> tuple[np.ndarray, fits.Header]:

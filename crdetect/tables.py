@@ -1,4 +1,4 @@
-"""The tables of ``crmasks.fits``, written and read: PARAMS, MMBOUND, NOISE, RPMEDIAN."""
+"""The tables of ``crmasks.fits``: PARAMS, EXPOSURES, MMBOUND, NOISE, RPMEDIAN."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy.interpolate import BSpline
 from crdetect.combine import LocalMedian
 from crdetect.errors import InputError
 from crdetect.exposures import data_of
+from crdetect.identity import Identity
 from crdetect.joint.method import Calibration
 from crdetect.mm.boundary import Boundary, Curve, Points
 from crdetect.mm.method import MedianMinimum
@@ -28,6 +29,7 @@ BOUNDARY_COLUMNS = (
     ("Y", "D", "adu"),
     ("WEIGHT", "D", None),
 )
+EXPOSURE_COLUMNS = {"NAME": "name", "UUID": "uuid", "DATE_OBS": "date_obs", "DIGEST": "digest"}
 REPLACED_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
 
 # ---------------------------------------------------------------------------------------------
@@ -42,11 +44,15 @@ def params_table(parameters: Parameters, used: Mapping[str, Any]) -> fits.BinTab
         "VALUE": [json.dumps(value) for value in given.values()],
         "USED": [json.dumps(value) for value in (given | used).values()],
     }
+    return _table_of_texts(texts, "PARAMS")
+
+
+def _table_of_texts(texts: Mapping[str, Sequence[str]], name: str) -> fits.BinTableHDU:
     columns = [
-        fits.Column(name, f"A{max(map(len, column))}", array=np.array(column))
-        for name, column in texts.items()
+        fits.Column(key, f"A{max(1, *map(len, column))}", array=np.array(column))
+        for key, column in texts.items()
     ]
-    return fits.BinTableHDU.from_columns(columns, name="PARAMS")
+    return fits.BinTableHDU.from_columns(columns, name=name)
 
 
 def read_parameters(hdul: fits.HDUList, name: str = "crmasks") -> Parameters:
@@ -71,6 +77,41 @@ def read_parameters(hdul: fits.HDUList, name: str = "crmasks") -> Parameters:
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(f"{name}: table PARAMS is damaged") from error
     return Parameters.from_mapping(values, where=f"{name}, table PARAMS")
+
+
+# ---------------------------------------------------------------------------------------------
+# EXPOSURES: which exposures the masks were made of
+
+
+def exposures_table(identities: Sequence[Identity]) -> fits.BinTableHDU:
+    """Write what tells the exposures from others, in order; text that is not ASCII is escaped."""
+    texts = {
+        column: [_ascii(getattr(identity, attribute)) for identity in identities]
+        for column, attribute in EXPOSURE_COLUMNS.items()
+    }
+    return _table_of_texts(texts, "EXPOSURES")
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def read_identities(hdul: fits.HDUList, name: str = "crmasks") -> tuple[Identity, ...]:
+    """Read which exposures masks were made of; none, where the file does not tell.
+
+    Raises
+    ------
+    InputError
+        If the table EXPOSURES is damaged.
+    """
+    if "EXPOSURES" not in hdul:
+        return ()
+    table = data_of(hdul["EXPOSURES"], name)
+    try:
+        columns = [[str(text).strip() for text in table[column]] for column in EXPOSURE_COLUMNS]
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{name}: table EXPOSURES is damaged") from error
+    return tuple(Identity(*row) for row in zip(*columns, strict=True))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The command, as a user runs it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -73,9 +74,15 @@ def test_run_writes_all_products(done):
         names = [hdu.name for hdu in hdul]
         assert names == [
             "PRIMARY", "MEDIANCR", "MEANCRT", "CRMASK1", "CRMASK2", "CRMASK3", "MEANCR",
-            "AUXCLEAN", "MMBOUND", "PARAMS",
+            "AUXCLEAN", "MMBOUND", "EXPOSURES", "PARAMS",
         ]  # fmt: skip
-        assert read_crmasks(hdul).parameters == Parameters()
+        stored = read_crmasks(hdul)
+        assert stored.parameters == Parameters()
+        names = [f"exposure_{i}.fits" for i in (1, 2, 3)]
+        assert [Path(identity.name).name for identity in stored.exposures] == names
+        identifiers = [identity.identifier for identity in stored.exposures]
+        assert [hdul[0].header[f"UUID{i}"] for i in (1, 2, 3)] == identifiers
+        assert hdul[0].header["QUALITY"] == stored.verdict.name
         history = list(hdul[0].header["HISTORY"])
     assert any(line.startswith("- mm_nsimulations = 10") for line in history)
     assert any("exposure_1.fits" in line for line in history)
@@ -90,6 +97,7 @@ def test_command_prints_what_it_did(work):
     result = crdetect("run", work / "params.yaml", "--output_dir", work / "out", "--no-plots")
     assert result.returncode == 0, result.stderr
     assert "MEDIANCR" in result.stdout
+    assert "quality: GOOD" in result.stdout
     assert str(work / "out") in result.stdout
     assert names_in(work / "out") == PRODUCTS
     score = crdetect("score", work / "out/crmasks.fits", work / "truth.fits")
@@ -571,6 +579,26 @@ def test_boundary_of_an_earlier_run(work, done, tmp_path):
         for name in ("MEDIANCR", "CRMASK1", "CRMASK3"):
             np.testing.assert_array_equal(one[name].data, two[name].data)
         np.testing.assert_array_equal(one["MMBOUND"].data, two["MMBOUND"].data)
+
+
+def test_masks_are_for_their_exposures_unless_forced(work, done, capfd):
+    names = [str(work / f"data/exposure_{i}.fits") for i in (2, 1, 3)]
+    output = work / "forced"
+    line = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
+    line += ["--set", f"images={json.dumps(names)}"]
+    assert main([*line, "--force"]) == 2
+    assert "--force needs --crmasks" in capfd.readouterr().err
+    line += ["--crmasks", str(done / "crmasks.fits")]
+    assert main(line) == 2
+    complaint = capfd.readouterr().err
+    assert "the exposures are in another order than the masks" in complaint
+    assert "--force on the command line" in complaint
+    assert complaint.count("\n") == 1
+    assert not output.exists()
+    assert main([*line, "--force"]) == 0
+    assert "forced: the exposures are in another order" in capfd.readouterr().out
+    with fits.open(output / "combined_mean.fits") as hdul:
+        assert "forced: the exposures are in another order" in str(hdul[0].header["HISTORY"])
 
 
 @pytest.mark.parametrize(

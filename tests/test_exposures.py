@@ -90,7 +90,7 @@ def test_all_kinds_of_files_give_the_same_stack(tmp_path, pixels, kind, bias):
     assert exposures.stack.exposures.dtype == np.float32
     assert exposures.stack.exposures.dtype.isnative
     np.testing.assert_array_equal(exposures.stack.exposures, (pixels - bias).astype(np.float32))
-    assert exposures.names == tuple(NAMES)
+    assert [identity.name for identity in exposures.identities] == list(NAMES)
     for header in exposures.headers:
         assert not {"BSCALE", "BZERO", "ZIMAGE", "ZBITPIX", "XTENSION"} & set(header)
 

@@ -14,6 +14,7 @@ from numina.exceptions import ValidationError
 from numina.types.dataframe import DataFrame
 
 from crdetect.loader import AnyImage, check_frames, load_drp
+from crdetect.profiles import GENERIC
 
 
 def test_entry_point_loads_the_instrument():
@@ -56,7 +57,7 @@ def test_any_date_and_instrument_will_do(value, date):
     extract = AnyImage().extractor.extract
     assert extract("observation_date", hdul) == date
     assert extract("instrument", hdul) == "CRDETECT"
-    assert extract("insconf", hdul) is None
+    assert extract("insconf", hdul) == GENERIC
 
 
 def block_of(*names):

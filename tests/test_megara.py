@@ -15,9 +15,8 @@ import pytest
 import yaml
 from astropy.io import fits
 
-from crdetect.parameters import BLOCKS
-
 PROFILE = "9f3fecbf-376c-47ae-a188-313b7d829104"
+IN_ALL = (slice(1000, 1002), slice(2000, 2004))  # hit in all exposures
 TWICE = (slice(3000, 3002), slice(1000, 1004))  # hit in exposures 1 and 2
 FRAMES = ["m1.fits", "m2.fits", "m3.fits"]
 LCB = {
@@ -31,7 +30,7 @@ LCB = {
 def numina(folder, *arguments):
     command = [Path(sys.executable).with_name("numina"), *map(str, arguments)]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=600
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=3600
     )
 
 
@@ -90,6 +89,9 @@ def test_masks_of_the_sequence(megara):
     with fits.open(results / "crmasks.fits") as hdul:
         assert hdul[0].header["INSTRUME"] == "MEGARA"
         assert hdul[0].header["DATE-OBS"] == "2026-01-01T01:00:00.0"
+        assert hdul[0].header["QUALITY"] == summary["quality"]["verdict"] == "GOOD"
+        frames = [megara / "data" / name for name in FRAMES]
+        assert [hdul[0].header[f"UUID{i}"] for i in (1, 2, 3)] == list(map(uuid_of, frames))
         masks = {hdu.name: hdu.data for hdu in hdul if "NPMASKED" in hdu.header}
     assert {mask.shape for mask in masks.values()} == {(4112, 4096)}
     assert masks["MEDIANCR"][TWICE].all()
@@ -176,30 +178,54 @@ def test_science_image_takes_the_masks(megara, work, method, way):
 # Its requirements
 
 
-def test_block_with_every_requirement(work):
-    """As the cookbook has it: about 60 names, many of them empty; lists and numbers in plenty."""
-    empty = {name: None for model in BLOCKS.values() for name in model.model_fields}
-    given = {
-        "crmethod": "pycosmic",
-        "interactive": False,
-        "pc_sigma_det": [5.0, 3.0],
-        "mm_threshold_rnoise": 3.0,
-        "maxplots": 0,
+DEFAULTS = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from megaradrp.recipes.calibration.crdetect import CRMasksRecipe
+print(json.dumps({name: entry.default for name, entry in CRMasksRecipe.requirements().items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def cookbook(megara, tmp_path_factory):
+    """A block with every requirement of megaradrp's own recipe, and bad pixels.
+
+    As the cookbook has it: what has no value is left empty, interactive is false.
+    """
+    done = python(DEFAULTS)
+    assert done.returncode == 0, done.stderr
+    defaults = json.loads(done.stdout)
+    requirements = {
+        name: None if value == "none" else value
+        for name, value in defaults.items()
+        if name not in ("obresult", "master_bias", "master_dark")
     }
-    defaults = {
-        name: field.default
-        for model in BLOCKS.values()
-        for name, field in model.model_fields.items()
-        if field.default is not None
-    }
-    requirements = empty | json.loads(json.dumps(defaults)) | given
     assert len(requirements) > 60
     assert sum(value is None for value in requirements.values()) >= 8
-    requirements |= {"save_preprocessed": True, "save_postprocessed": True, "rnoise": 3.4}
+    work = tmp_path_factory.mktemp("cookbook")
+    (work / "data").symlink_to(megara / "data")
+    bad = np.zeros((4112, 4096), np.uint8)
+    bad[IN_ALL] = 1
+    header = fits.getheader(megara / "data/master_bias.fits")
+    fits.writeto(work / "bpm.fits", bad, header)
+    requirements |= {
+        "interactive": False,
+        "maxplots": 0,
+        "crmethod": "pycosmic",
+        "master_bpm": str(work / "bpm.fits"),
+        "save_preprocessed": True,
+        "save_postprocessed": True,
+    }
     done = numina(work, "run", write(work, block(**requirements)))
-    text = done.stdout + done.stderr
-    assert done.returncode == 0, text
+    return work, done.returncode, done.stdout + done.stderr
+
+
+def test_block_of_the_cookbook_runs_as_it_is(cookbook):
+    work, code, text = cookbook
+    assert code == 0, text
     assert "rnoise = 3.4 (from requirement rnoise)" in text
+    log = (work / "obsida_results/processing.log").read_text()
+    assert 'dc_mask = "ACS_WFC" (from the block)' in log
     saved = work / "obsida_work"
     before, after = (
         fits.getdata(saved / f"{name}_1.fits") for name in ("preprocessed", "postprocessed")
@@ -207,7 +233,9 @@ def test_block_with_every_requirement(work):
     mask = fits.getdata(work / "obsida_results/crmasks.fits", "CRMASK1") > 0
     assert before.shape == after.shape == (4112, 4096)
     np.testing.assert_array_equal(before[~mask], after[~mask])
-    assert before[mask].mean() > 1000
+    # 400 bars of 12 pixels, and what the block's dilation adds to them
+    assert (before[mask] > 1000).sum() > 4700
+    assert not (before[~mask] > 1000).any()
     assert np.abs(after[mask]).mean() < 100
     # electrons, without overscan and bias: read noise and, in ADU, rounding to integers
     dark = before[50:130][~mask[50:130]]
@@ -215,11 +243,21 @@ def test_block_with_every_requirement(work):
     assert dark.std() == pytest.approx(np.hypot(3.4, 1.73 / np.sqrt(12)), rel=0.02)
 
 
+def test_bad_pixels_are_missing_and_no_cosmic_rays(cookbook):
+    work, code, text = cookbook
+    assert code == 0, text
+    assert np.isnan(fits.getdata(work / "obsida_work/preprocessed_1.fits")[IN_ALL]).all()
+    with fits.open(work / "obsida_results/crmasks.fits") as hdul:
+        for hdu in hdul:
+            if "NPMASKED" in hdu.header:
+                assert not hdu.data[IN_ALL].any(), hdu.name
+
+
 @pytest.mark.parametrize(
     ("requirements", "says"),
     [
         ({"mm_knot_splfit": 5, "la_niter": -1}, ["did you mean mm_knots_splfit", "la_niter must"]),
-        ({"save_preprocessed": "perhaps"}, ["save_preprocessed must be true or false"]),
+        ({"save_preprocessed": "perhaps", "gain": 1.7}, ["save_preprocessed must", "gain is not"]),
         ({"crmethod": "mm_pycosmos"}, ["crmethod must be one of"]),
     ],
 )
@@ -237,13 +275,12 @@ from pathlib import Path
 from astropy.io import fits
 import numpy as np
 from crdetect.errors import InputError
-from crdetect.megara import _noise_of, _take_out_bad_pixels
-from crdetect.recipe import BlockInputs
+from crdetect.megara import MegaraInputs, _known_of, _take_out_bad_pixels
 
 here = Path()
 def rnoise(*values, **given):
     header = fits.Header(dict(zip(("RDNOISE1", "RDNOISE2"), values)))
-    return _noise_of(BlockInputs(**given), header, (6, 4), here)["rnoise"].value
+    return _known_of(MegaraInputs(**given), header, (6, 4), here)["rnoise"].value
 
 assert rnoise(3.4, 3.4) == 3.4
 assert rnoise(3.0, 4.0)[:, 0].tolist() == [3.0, 3.0, 3.0, 4.0, 4.0, 4.0]
@@ -296,6 +333,8 @@ assert type(recipe).__module__ == "crdetect.megara"
 other = drp.get_recipe_object("MegaraCrDetection")
 assert type(other).__module__.startswith("megaradrp"), type(other)
 assert drp.get_recipe_object("MegaraLcbImage", pipeline_name="crdetect").pipeline == "crdetect"
+for defaults in drp.default_requirements()["requirements"]["MEGARA"].values():
+    assert defaults["crdetect"] == defaults["default"]
 """
 
 

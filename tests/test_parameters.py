@@ -11,6 +11,7 @@ from crdetect.parameters import (
     Inputs,
     describe_block,
     fault_of,
+    is_misspelt,
     template,
     validate_block,
     yaml_value,
@@ -574,3 +575,17 @@ def test_missing_inputs(name):
     assert inputs is None
     assert len(faults) == 1
     assert faults[0].startswith(f"{name} is missing: it must be ")
+
+
+def test_network_of_deepcr_as_megaradrp_writes_it():
+    assert Parameters.from_mapping({"dc_mask": "ACS_WFC"}).dc.dc_mask == "ACS-WFC"
+    with pytest.raises(InputError, match='dc_mask must be one of ACS-WFC, WFC3-UVIS, not "HST"'):
+        Parameters.from_mapping({"dc_mask": "HST"})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("CrDetecton", True), ("CrDetection", False), ("CrCombination", False), ("other", False)],
+)
+def test_misspelt_is_nearly_right(name, expected):
+    assert is_misspelt(name, "CrDetection") is expected

@@ -126,7 +126,7 @@ def test_adu_with_gain_equals_electrons_in_each_path(exposures, of_paths, path):
 
 @pytest.mark.parametrize("path", NEW_PATHS)
 def test_bias_changes_nothing_in_any_path(exposures, of_paths, path):
-    read = make_exposures(exposures + 512.0, [None] * 3, list("abc"), 1.0, 3.4, 512.0)
+    read = make_exposures(exposures + 512.0, [{}] * 3, list("abc"), 1.0, 3.4, 512.0)
     other = detect(read.stack.exposures, **NEW_PATHS[path])
     assert_same_masks(of_paths[path].masks, other.masks)
     assert of_paths[path].used() == other.used()
@@ -166,7 +166,7 @@ def test_adu_with_gain_equals_electrons_when_simulated(exposures):
 @pytest.mark.parametrize("bias", [1000.0, np.full(SHAPE, 300.0)], ids=["number", "map"])
 def test_bias_in_data_and_parameter_changes_nothing(exposures, crmethod, bias):
     def masks(images, level):
-        read = make_exposures(images, [None] * 3, list("abc"), 1.0, 3.4, level)
+        read = make_exposures(images, [{}] * 3, list("abc"), 1.0, 3.4, level)
         return detect(read.stack.exposures, crmethod=crmethod).masks
 
     assert_same_masks(masks(exposures, 0.0), masks(exposures + bias, bias))

@@ -3,103 +3,33 @@
 import json
 import os
 import subprocess
-import sys
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from astropy.io import fits
+from runs import (
+    COMBINED,
+    DOUBLE,
+    FRAMES,
+    GAIN,
+    NUMINA,
+    PROFILE,
+    RDNOISE_E,
+    SINGLE,
+    block,
+    control_file,
+    numina,
+    write_exposures,
+)
 
-from crdetect.errors import InputError
+import crdetect
+from crdetect.exposures import read_exposures
 from crdetect.loader import load_drp
-from crdetect.parameters import BLOCKS, validate_block
-from crdetect.products import read_parameters
-from crdetect.recipe import BlockInputs, CrCombinationRecipe, CrDetectionRecipe, Default, noise_of
-
-NUMINA = Path(sys.executable).with_name("numina")
-PROFILE = "c5f9de80-1a87-419d-a8e5-9c207d680bc0"
-FRAMES = ["exposure_1.fits", "exposure_2.fits", "exposure_3.fits"]
-COMBINED = [
-    f"combined_{name}.fits"
-    for name in ("mean", "median", "min", "mediancr", "meancrt", "meancr", "meancr2")
-]
-DOUBLE = [(30, 40), (10, 20), (10, 21), (10, 22)]  # row, column: hit in exposures 1 and 2
-SINGLE = [(45, 10), (45, 20), (45, 30)]  # hit in one exposure each
-GAIN, RDNOISE_E = 1.5, 3.0
-
-
-@dataclass(frozen=True)
-class Run:
-    folder: Path
-    code: int
-    text: str
-
-    @property
-    def errors(self):
-        return [line for line in self.text.splitlines() if "ERROR" in line]
-
-    def results(self, block="1"):
-        return self.folder / f"obsid{block}_results"
-
-    def values(self, block="1"):
-        return json.loads((self.results(block) / "result.json").read_text())["values"]
-
-    def open(self, name, block="1"):
-        return fits.open(self.results(block) / name, memmap=False)
-
-    def parameters(self, block="1"):
-        with self.open("crmasks.fits", block) as hdul:
-            return read_parameters(hdul).to_mapping()
-
-
-def block(mode="CrDetection", number="1", frames=FRAMES, **requirements):
-    described = {"id": number, "instrument": "CRDETECT", "mode": mode, "frames": list(frames)}
-    return described | ({"requirements": requirements} if requirements else {})
-
-
-def control_file(**values):
-    entries = [{"name": name, "tags": {}, "content": value} for name, value in values.items()]
-    return {
-        "version": 1,
-        "requirements": {"CRDETECT": {PROFILE: {"default": {"CrDetection": entries}}}},
-    }
-
-
-def numina(folder, *blocks, options=(), control=None):
-    """Run numina on blocks, in a folder that holds ``data``."""
-    (folder / "obs.yaml").write_text(yaml.safe_dump_all(blocks))
-    if control is not None:
-        (folder / "control.yaml").write_text(yaml.safe_dump(control))
-        options = (*options, "-r", "control.yaml")
-    command = [NUMINA, "run", "obs.yaml", *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return Run(folder, done.returncode, done.stdout + done.stderr)
-
-
-def write_exposures(folder, shape=(60, 80), frames=FRAMES, primary=True, **keys):
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(20261)
-    signal = 200.0 + 100.0 * np.exp(-0.5 * ((np.arange(shape[0]) - 25) / 4.0) ** 2)[:, np.newaxis]
-    for i, name in enumerate(frames):
-        electrons = rng.poisson(np.broadcast_to(signal, shape) * GAIN)
-        image = (electrons + rng.normal(0, RDNOISE_E, shape)) / GAIN
-        for row, column in DOUBLE if i < 2 else ():
-            image[row, column] += 2000.0
-        row, column = SINGLE[i]
-        image[row, column] += 1000.0
-        image = image.astype(np.float32)
-        header = fits.Header({"OBJECT": "field"} | keys)
-        hdus = [fits.PrimaryHDU(image if primary else None, header)]
-        if not primary:
-            hdus += [
-                fits.ImageHDU(np.zeros((4, 5, 6)), name="CUBE"),
-                fits.ImageHDU(image, name="SCI"),
-            ]
-        fits.HDUList(hdus).writeto(folder / name)
+from crdetect.parameters import BLOCKS, Inputs, describe_block, yaml_value
+from crdetect.products import crmasks_hdul
+from crdetect.profiles import BlockInputs
+from crdetect.recipe import CrCombinationRecipe, CrDetectionRecipe, Default, described_inputs
 
 
 @pytest.fixture(scope="session")
@@ -180,8 +110,9 @@ def test_summary_tells_what_the_masks_hold(sequence):
     assert summary["used"] == {"mm_seed": "123456"}
     assert summary["gain"]["value"] == GAIN
     assert summary["rnoise"]["value"] == RDNOISE_E / GAIN
-    assert "detector.gain" in summary["gain"]["from"]
+    assert summary["gain"]["from"].startswith("key GAIN of the header, by the instrument profile")
     assert summary["bias"] == {"value": 0.0, "from": "default"}
+    assert [exposure["name"] for exposure in summary["exposures"]] == FRAMES
 
 
 def test_tables_and_figures_are_in_the_work_folder(sequence):
@@ -228,7 +159,7 @@ def test_nothing_is_left_elsewhere(sequence):
 def test_log_holds_our_messages_and_the_console_no_debug(sequence):
     log = (sequence.results() / "processing.log").read_text()
     assert "crdetect.pipeline - INFO" in log
-    assert "numina.recipes.crdetect - INFO - gain = 1.5 (from detector.gain" in log
+    assert "numina.recipes.crdetect - INFO - gain = 1.5 (from key GAIN" in log
     assert " - DEBUG - " in log
     assert "DEBUG" not in sequence.text
     assert "INFO: median2d: " in sequence.text
@@ -273,12 +204,9 @@ def test_use_auxmedian_of_the_block_overrides_that_of_the_masks(sequence):
 
 
 def test_masks_are_found_by_type_with_db(folder):
-    run = numina(
-        folder,
-        block(number="1", crmethod="mmcosmic"),
-        block("CrCombination", "2"),
-        options=("--db", "products.db"),
-    )
+    options = ("--db", "products.db")
+    assert numina(folder, block(number="1", crmethod="mmcosmic"), options=options).code == 0
+    run = numina(folder, block("CrCombination", "2"), options=options)
     assert run.code == 0, run.text
     with fits.open(folder / "obsid1_1_results" / "crmasks.fits") as hdul:
         identifier = hdul[0].header["UUID"]
@@ -343,95 +271,6 @@ def test_any_headers_will_do(tmp_path):
         assert all(hdul["MEDIANCR"].data[pixel] == 1 for pixel in DOUBLE)
 
 
-def test_profile_of_the_user_is_used(tmp_path):
-    write_exposures(tmp_path / "data", EGAIN=GAIN)
-    profiles = tmp_path / "profiles"
-    profiles.mkdir()
-    identifiers = [str(uuid.UUID(int=number)) for number in (11, 12)]
-    common = {"description": "a test", "date_start": None, "date_end": None}
-    instrument = common | {
-        "name": "CRDETECT",
-        "uuid": identifiers[0],
-        "type": "instrument",
-        "components": [{"id": "detector", "uuid": identifiers[1]}],
-    }
-    detector = common | {
-        "name": "TEST-DETECTOR",
-        "uuid": identifiers[1],
-        "type": "component",
-        "properties": [
-            {"id": "gain", "limits": [0, 10], "key": "EGAIN"},
-            {"id": "rdnoise", "depends": [], "values": RDNOISE_E},
-        ],
-    }
-    (profiles / "test.json").write_text(json.dumps(instrument))
-    (profiles / "test-detector.json").write_text(json.dumps(detector))
-    options = ("--profile-path", str(profiles), "--profile", identifiers[0])
-    run = numina(tmp_path, block(crmethod="mmcosmic"), options=options)
-    assert run.code == 0, run.text
-    summary = run.values()["summary"]
-    assert summary["gain"]["value"] == GAIN
-    assert summary["gain"]["from"] == "detector.gain of the instrument profile 'a test'"
-    assert summary["rnoise"]["value"] == RDNOISE_E / GAIN
-
-
-class Profile:
-    def __init__(self, **properties):
-        self.properties = properties
-
-    def get_property(self, path):
-        return self.properties[path.removeprefix("detector.")]
-
-
-def inputs(**values):
-    valid, faults = validate_block(BlockInputs, values)
-    assert not faults
-    return valid
-
-
-def test_noise_comes_from_requirement_then_profile_then_header():
-    header = fits.Header({"GAIN": 1.0, "RDNOISE": 3.0})
-    profile = Profile(gain=2.0, rdnoise=8.0)
-    for given, conf, expected in (
-        ({"gain": 4.0, "rnoise": 5.0}, profile, (4.0, 5.0)),
-        ({"gain": 4.0}, profile, (4.0, 2.0)),
-        ({}, profile, (2.0, 4.0)),
-        ({"gain": None}, Profile(gain=None), (1.0, 3.0)),
-        ({"gain": 0.5}, Profile(), (0.5, 6.0)),
-        ({}, "default", (1.0, 3.0)),
-    ):
-        known = noise_of(inputs(**given), conf, header, Path())
-        assert list(known) == ["gain", "rnoise", "bias"]
-        assert (known["gain"].value, known["rnoise"].value) == expected
-    assert str(known["gain"]) == "1 (from key GAIN of the header)"
-
-
-def test_noise_may_be_a_map(tmp_path):
-    gain = np.array([[1.0, 2.0], [4.0, 8.0]], np.float32)
-    fits.writeto(tmp_path / "gain.fits", gain)
-    header = fits.Header({"RDNOISE": 8.0})
-    known = noise_of(inputs(gain="gain.fits", bias=3), Profile(), header, tmp_path)
-    np.testing.assert_array_equal(known["gain"].value, gain)
-    np.testing.assert_array_equal(known["rnoise"].value, 8.0 / gain)
-    assert known["bias"].value == 3
-    assert str(known["gain"]) == "a map (from requirement gain)"
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        ({}, "gain is not known"),
-        ({"GAIN": "HIGH", "RDNOISE": 3.0}, "key GAIN of the header is 'HIGH'"),
-        ({"GAIN": 0.0, "RDNOISE": 3.0}, "is 0.0, which is no gain"),
-        ({"GAIN": 1.0}, "rnoise is not known"),
-        ({"GAIN": 1.0, "RDNOISE": -1.0}, "is -1.0, which is no rnoise"),
-    ],
-)
-def test_noise_that_is_not_known_or_no_number(header, message):
-    with pytest.raises(InputError, match=message):
-        noise_of(inputs(), Profile(), fits.Header(header), Path())
-
-
 # ---------------------------------------------------------------------------------------------
 # Bad input: one line, exit 1, no product
 
@@ -460,10 +299,25 @@ BAD = {
     "second not FITS": ([block(frames=[FRAMES[0], "text.fits", FRAMES[1]])], "text.fits cannot be"),
     "unequal shapes": ([block(frames=[*FRAMES[:2], "small.fits"])], "small.fits has shape (20, 3"),
     "no masks": ([block("CrCombination")], "crmasks is missing"),
-    "missing masks": ([block("CrCombination", crmasks="masks.fits")], "crmasks: no file masks.fi"),
+    "missing masks": (
+        [block("CrCombination", crmasks="nothing.fits")],
+        "crmasks: no file nothing.f",
+    ),
     "masks that are not masks": (
         [block("CrCombination", crmasks="exposure_1.fits")],
         "exposure_1.fits is not a crmasks file",
+    ),
+    "masks in another order": (
+        [block("CrCombination", frames=FRAMES[::-1], crmasks="masks.fits")],
+        "crmasks: the exposures are in another order than the masks, made of exposure_1.fits (ima",
+    ),
+    "masks of another exposure": (
+        [block("CrCombination", frames=[*FRAMES[:2], "other.fits"], crmasks="masks.fits")],
+        "crmasks: the masks were not made of other.fits (image",
+    ),
+    "wrong force": (
+        [block("CrCombination", crmasks="masks.fits", force="perhaps")],
+        'force must be true or false, not "perhaps"',
     ),
     "parameter of the other mode": (
         [block("CrCombination", crmasks="exposure_1.fits", dilation=1)],
@@ -472,25 +326,40 @@ BAD = {
 }
 
 
-def with_more_data(folder, data):
-    """Give a folder exposures, and files that do not go with them."""
+@pytest.fixture(scope="session")
+def extras(tmp_path_factory, data):
+    """Masks of the exposures, and files that do not go with them."""
+    folder = tmp_path_factory.mktemp("extras")
+    (folder / "text.fits").write_text("this is no image")
+    fits.writeto(folder / "small.fits", np.ones((20, 30), np.float32))
+    with fits.open(data / FRAMES[2]) as hdul:
+        hdul[0].data += 1
+        hdul.writeto(folder / "other.fits")
+    exposures = read_exposures(Inputs(images=FRAMES, gain=GAIN, rnoise=RDNOISE_E / GAIN), data)
+    parameters = crdetect.Parameters.from_mapping({"crmethod": "mmcosmic"})
+    detection = crdetect.detect(exposures.stack, exposures.noise, parameters)
+    masks = crmasks_hdul(detection, exposures.header, [], exposures.identities)
+    masks.writeto(folder / "masks.fits")
+    return folder
+
+
+def with_data(folder, *sources):
+    """Link all files of some folders into ``data`` in a folder."""
     (folder / "data").mkdir()
-    for name in FRAMES:
-        (folder / "data" / name).symlink_to(data / name)
-    (folder / "data" / "text.fits").write_text("this is no image")
-    fits.writeto(folder / "data" / "small.fits", np.ones((20, 30), np.float32))
+    for file in (file for source in sources for file in source.iterdir()):
+        (folder / "data" / file.name).symlink_to(file)
     return folder
 
 
 @pytest.fixture
-def more_data(tmp_path, data):
-    return with_more_data(tmp_path, data)
+def more_data(tmp_path, data, extras):
+    return with_data(tmp_path, data, extras)
 
 
 @pytest.fixture(scope="session")
-def bad_runs(tmp_path_factory, data):
+def bad_runs(tmp_path_factory, data, extras):
     """All the bad cases; they are started together, since most of the time is numina's start."""
-    folders = [with_more_data(tmp_path_factory.mktemp("bad"), data) for _ in BAD]
+    folders = [with_data(tmp_path_factory.mktemp("bad"), data, extras) for _ in BAD]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = pool.map(lambda folder, case: numina(folder, *case[0]), folders, BAD.values())
     return dict(zip(BAD, runs, strict=True))
@@ -535,6 +404,11 @@ def test_control_file_for_another_profile_is_told(more_data):
     assert "mm_sed" not in run.errors[0]
 
 
+def test_misspelt_names_of_modes_in_a_control_file_are_told(more_data):
+    run = numina(more_data, block(), control=control_file(mode="CrDetecton", mm_seed=3))
+    assert_one_line(run, "the control file has values for CrDetecton; did you mean CrDetection?")
+
+
 def test_all_faults_are_told_at_once(more_data):
     run = numina(more_data, block(frames=FRAMES[:2], gain="", bias=True, mm_seed=-3, dilatoin=2))
     assert_one_line(run, "not 2; dilatoin is not a parameter; did you mean dilation?; bias must be")
@@ -576,16 +450,25 @@ def test_requirements_are_those_of_the_schema():
             assert requirement.optional
             assert isinstance(requirement.default, Default)
     assert set(CrCombinationRecipe.requirements()) == {
-        "obresult", "crmasks", "extnum", "gain", "rnoise", "bias", "use_auxmedian"
+        "obresult", "crmasks", "extnum", "gain", "rnoise", "bias", "use_auxmedian", "force"
     }  # fmt: skip
 
 
-def test_show_recipes_tells_default_accepted_values_and_unit():
+def test_show_recipes_tells_default_accepted_values_unit_and_description():
     command = [NUMINA, "show-recipes", "-i", "CRDETECT"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "mm_threshold_rnoise(optional)=3.0 type='a number ≥ 0, or none' [" in done.stdout
-    assert "in read noise]" in done.stdout
-    assert "Recipe: crdetect.recipe.CrCombinationRecipe" in done.stdout
+    detection, combination = done.stdout.split("Recipe: ")[1:]
+    items = [item for model in BLOCKS.values() for item in describe_block(model)]
+    items += described_inputs(BlockInputs)
+    for item in items:
+        unit = f", in {item.unit}" if item.unit else ""
+        default = yaml_value(item.default)
+        line = (
+            f"  {item.name}(optional)={default} type={item.accepted!r} [{item.description}{unit}]"
+        )
+        assert line in detection.splitlines()
+    assert combination.startswith("crdetect.recipe.CrCombinationRecipe")
+    assert "  force(optional)=false type='true or false' [apply the masks although" in combination
 
 
 def test_values_pass_unchanged():

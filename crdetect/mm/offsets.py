@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,9 @@ from crdetect.noise import Noise
 from crdetect.parameters import MM
 from crdetect.stack import Stack
 
-_logger = logging.getLogger(__name__)
+LEAST_SIDE_PX = 32
+"""Least side of the region where offsets are measured."""
 
-_LEAST_SIDE_PX = 32  # of the region where offsets are measured
 _LARGEST_PX = 10  # offset that is looked for
 _EDGE_PX = 12  # left out of the fit: shifted images have no data there
 _SMOOTHING_PX = 1.0
@@ -51,14 +50,20 @@ class Offsets:
         """Whether they were measured in the run."""
         return self.correlation is not None
 
+    @property
+    def unknown(self) -> list[tuple[int, str]]:
+        """Exposure (from 1) and direction (x or y) of each offset that could not be measured."""
+        errors = np.zeros_like(self.xy_px) if self.errors_px is None else self.errors_px
+        return [(int(i) + 1, "xy"[axis]) for i, axis in np.argwhere(errors > _LARGEST_ERROR_PX)]
+
 
 def check_region(xmin: int, xmax: int, ymin: int, ymax: int) -> None:
     """Raise InputError unless offsets can be measured in so small a region (FITS pixels)."""
     width, height = xmax - xmin + 1, ymax - ymin + 1
-    if min(width, height) < _LEAST_SIDE_PX:
+    if min(width, height) < LEAST_SIDE_PX:
         raise InputError(
             f"mm_crosscorr_region has {width} × {height} pixels (x × y); "
-            f"at least {_LEAST_SIDE_PX} × {_LEAST_SIDE_PX} are needed"
+            f"at least {LEAST_SIDE_PX} × {LEAST_SIDE_PX} are needed"
         )
 
 
@@ -133,14 +138,7 @@ def measure_offsets(
         variance = noises[0].select(region).variance_adu2(cut[0])
         variance = 0.5 * (variance + noises[i].select(region).variance_adu2(image))
         xy[i], errors[i] = _fit_shift(image, cut[0], variance, _peak(maps[i]))
-    unknown = errors > _LARGEST_ERROR_PX
-    for i, axis in np.argwhere(unknown):
-        _logger.warning(
-            "offset of exposure %d in %s is not known from this region: 0 is used",
-            i + 1,
-            "xy"[axis],
-        )
-    xy = np.where(unknown, 0.0, xy)
+    xy = np.where(errors > _LARGEST_ERROR_PX, 0.0, xy)
     return Offsets(xy - np.median(xy, axis=0), errors, maps)
 
 

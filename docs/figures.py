@@ -18,6 +18,8 @@ from crdetect.plots import (
     flux_factor,
     histogram2d,
     meancr,
+    noise,
+    number_at_median,
     save_figures,
 )
 from crdetect.plots.plane import draw_density, name_axes, sample
@@ -167,7 +169,9 @@ def _make_flux(folder: Path) -> None:
     with_flux = _run(exposures, flux_factor="auto", **_ANALYTIC)
     runs = {"without flux factors": _run(exposures, **_ANALYTIC), "flux_factor: auto": with_flux}
     _compare(folder / "mm_flux.png", exposures, runs, "Exposures of flux 0.8, 1.0 and 1.2")
-    _save_own(with_flux, folder, ("flux_factor1.png", "image_number_at_median_position.png"))
+    flux_factor(with_flux.flux, 1).savefig(folder / "flux_factor1.png")
+    name = "image_number_at_median_position.png"
+    number_at_median(with_flux.flux).savefig(folder / name)
 
 
 def _make_offsets(folder: Path) -> None:
@@ -179,7 +183,8 @@ def _make_offsets(folder: Path) -> None:
         "mm_synthetic: single": _run(exposures, mm_synthetic="single"),
     }
     _compare(folder / "mm_offsets.png", exposures, runs, "Exposures moved by up to half a pixel")
-    _save_own(measured, folder, ("xyoffset_crosscorr_3.png",))
+    figure = crosscorrelation(measured.diagram.offsets, 3)
+    figure.savefig(folder / "xyoffset_crosscorr_3.png")
 
 
 def _make_false_pixels(folder: Path) -> None:
@@ -240,7 +245,7 @@ def _make_coincidences(folder: Path) -> None:
 def _make_noise(folder: Path) -> None:
     moved = ((-0.1, 0.1), (0.0, 0.0), (0.1, -0.1))
     run = _run(_exposures(flux=(0.85, 1.0, 1.15), offsets_px=moved), crmethod="joint")
-    _save_own(run, folder, ("diagnostic_noise.png",))
+    noise(run.calibration).savefig(folder / "diagnostic_noise.png")
 
 
 def _make_conditions(folder: Path) -> None:
@@ -302,15 +307,6 @@ def _compare(
 def _draw_grey(ax: Axes, limits, counts: np.ndarray) -> None:
     norm = count_norm(min(1.0, counts[counts > 0].min()), counts)
     draw_density(ax, limits, counts, norm, grey_density_map())
-
-
-def _save_own(detection: crdetect.Detection, folder: Path, names: tuple[str, ...]) -> None:
-    """Save some of the figures that a run writes."""
-    rest = folder / "rest"
-    rest.mkdir(exist_ok=True)
-    for path in save_figures(detection, rest):
-        if path.name in names:
-            path.replace(folder / path.name)
 
 
 # ---------------------------------------------------------------------------------------------

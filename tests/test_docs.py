@@ -62,7 +62,7 @@ def html(tmp_path_factory):
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("_build", "_generated"))
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(
-        [*command, source, built], capture_output=True, text=True, timeout=300, check=False
+        [*command, source, built], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr

@@ -1,11 +1,10 @@
-import os
 import subprocess
 import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import mouse, press
+from conftest import WAIT_S, environment, mouse, press
 from matplotlib.backend_bases import CloseEvent
 
 from crdetect.interactive.keys import DIAGNOSTIC, HISTOGRAM
@@ -94,11 +93,33 @@ def test_who_closes_the_window_is_asked(hands, figure, answer, action):
         assert window.wait()[0] == action
 
 
-def test_without_a_display_there_is_no_window():
-    env = {
-        name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")
-    }
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [
+        ({"DISPLAY": ":987"}, "there is no display"),
+        ({"DISPLAY": ":987", "MPLBACKEND": "tkagg"}, "there is no display"),
+        ({"MPLBACKEND": "svg"}, "there is no display (matplotlib's backend is svg)"),
+    ],
+    ids=str,
+)
+def test_display_or_backend_that_does_not_work(chosen, reason):
     done = subprocess.run(
-        [sys.executable, "-c", ASK_WHY], capture_output=True, text=True, check=True, env=env
+        [sys.executable, "-c", ASK_WHY],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(**chosen),
+        timeout=WAIT_S,
+    )
+    assert done.stdout.startswith(reason)
+
+
+def test_without_a_display_there_is_no_window():
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_WHY],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
     )
     assert done.stdout == "there is no display (matplotlib's backend is agg)\n"

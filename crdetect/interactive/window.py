@@ -35,6 +35,10 @@ def why_not() -> str | None:
     The backend is the one that the user chose, or the first that works here.
     """
     backend = mpl.get_backend().lower()
+    try:
+        plt.switch_backend(backend)
+    except ImportError as error:
+        return f"there is no window ({' '.join(str(error).split())})"
     if backend in map(str.lower, backend_registry.list_builtin(BackendFilter.INTERACTIVE)):
         return None
     return f"there is no display (matplotlib's backend is {backend})"

@@ -19,13 +19,17 @@ from rich.console import Console
 from benchmarks.quality.methods import Method, Ours, Peer
 from benchmarks.quality.report import set_table, target_table
 from benchmarks.quality.results import Results, evaluate, read, write
-from benchmarks.quality.sets import FIELDS, REAL, TARGETED, Library
+from benchmarks.quality.sets import FIELDS, PEER_INPUT, REAL, TARGETED, Library
 from benchmarks.quality.stamps import CATALOGUE
 from benchmarks.run import PEER, find_program
 from crdetect.errors import InputError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PEER_PREFIX = "peer:"
+KNOWN = (*FIELDS, PEER_INPUT, *REAL)
+OF_ALL = "parameter of all methods"
+FIELDS_HELP = f"all, or some of: {', '.join(KNOWN).replace('%', '%%')} (those with targets)"
+EARLIER = "results of earlier runs, for the table of targets"
 console = Console(highlight=False, markup=False)
 console.width = max(console.width, 190)  # a table that fits when the output is a file
 
@@ -45,22 +49,19 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--method", action="append", default=[], metavar="M", help="crmethod, or peer:crmethod")
-    add("--set", action="append", default=[], type=setting, metavar="KEY=VALUE",
-        help="parameter of all methods")  # fmt: skip
-    add("--fields", nargs="+", default=list(TARGETED), metavar="NAME",
-        help=f"all, or some of: {', '.join((*FIELDS, *REAL))} (those with targets)")  # fmt: skip
+    add("--set", action="append", default=[], type=setting, metavar="KEY=VALUE", help=OF_ALL)
+    add("--fields", nargs="+", default=list(TARGETED), metavar="NAME", help=FIELDS_HELP)
     add("--seeds", type=int, default=10, metavar="K", help="simulated fields of each kind")
     add("--first-seed", type=int, default=1, metavar="S")
     add("--data", type=Path, default=DATA, metavar="DIR", help="real exposures, cosmic rays")
-    add("--with", dest="others", nargs="+", type=Path, default=[], metavar="JSON",
-        help="results of earlier runs, for the table of targets")  # fmt: skip
+    add("--with", dest="others", nargs="+", type=Path, default=[], metavar="JSON", help=EARLIER)
     add("--output", type=Path, metavar="JSON", help="write results here, set by set")
     add("--peer", type=Path, help="the peer's command (beside this Python, or on PATH)")
     add("--workers", type=int, metavar="N", help="threads of crdetect (its default: all cores)")
     options = parser.parse_args(arguments)
-    unknown = set(options.fields) - {"all", *FIELDS, *REAL}
+    unknown = set(options.fields) - {"all", *KNOWN}
     if unknown:
-        parser.error(f"--fields: no {', '.join(sorted(unknown))}; there are {', '.join(FIELDS)}")
+        parser.error(f"--fields: no {', '.join(sorted(unknown))}; there are {', '.join(KNOWN)}")
     if options.seeds < 1:
         parser.error("--seeds: at least 1")
     options.peer = options.peer or find_program(PEER)

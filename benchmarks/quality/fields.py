@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import ndtr
+
 from benchmarks.quality.stamps import Stamp, diffuse, plant_coincidences, rain_e
 
 _FWHM_PER_SIGMA = 2.3548
@@ -113,7 +114,7 @@ class Settings:
     nexposures: int = 3
     gain: float = 1.0
     rnoise_e: float = 3.4
-    hit_share: float = 0.008
+    hit_share: float = 0.005
     coincidences: int = 40
     diffusion_px: float = 0.3
     brightness: float = 1.0
@@ -147,9 +148,7 @@ class Scene:
     object_lines: np.ndarray
     background: float
 
-    def spectra_e(
-        self, columns: int, objects: float, sky: float, x_px: float
-    ) -> np.ndarray:
+    def spectra_e(self, columns: int, objects: float, sky: float, x_px: float) -> np.ndarray:
         """Light of each fibre in each column, electrons."""
         place = (np.arange(columns) - x_px) / (columns / 2) - 1
         continuum = np.maximum(np.polynomial.polynomial.polyval(place, self.continuum.T), 0)
@@ -170,7 +169,7 @@ class Scene:
         shift_px: float = 0.0,
         width: float = 1.0,
     ) -> np.ndarray:
-        """Expected signal, electrons, (rows, columns) of float32."""
+        """Make the expected signal, electrons, (rows, columns) of float32."""
         image = np.full(shape, sky * self.background)
         spectra = self.spectra_e(shape[1], objects, sky, shift_px)
         place = 2.0 * np.arange(shape[1]) / shape[1] - 1
@@ -197,9 +196,9 @@ def make_scene(shape: tuple[int, int], rng: np.random.Generator, brightness: flo
     slit = row / rows
     profile = sum(
         peak * np.exp(-0.5 * ((slit - rng.uniform(0, 1)) / rng.uniform(0.03, 0.1)) ** 2)
-        for peak in brightness * 10 ** rng.uniform([3.3, 2.7, 2.0], [3.6, 3.3, 2.7])
+        for peak in brightness * 10 ** rng.uniform([2.5, 1.9, 1.2], [2.9, 2.5, 1.9])
     )
-    level = (profile + brightness * 10 ** rng.uniform(0.5, 1.5)) * rng.uniform(0.7, 1.3, number)
+    level = (profile + brightness * 10 ** rng.uniform(0.3, 1.2)) * rng.uniform(0.7, 1.3, number)
     slopes = np.column_stack([np.ones(number), *rng.uniform(-0.25, 0.25, (3, number))])
     nlines = max(6, columns // 45)
     lines = np.column_stack(
@@ -241,9 +240,7 @@ def _lines_e(lines: np.ndarray, columns: int, shift_px: np.ndarray) -> np.ndarra
     return total
 
 
-def make_case(
-    name: str, settings: Settings, stamps: Sequence[Stamp], seed: int
-) -> Case:
+def make_case(name: str, settings: Settings, stamps: Sequence[Stamp], seed: int) -> Case:
     """Simulate the exposures of a field; one seed gives one scene, whatever its variant."""
     scene_rng, rays_rng, noise_rng = map(
         np.random.default_rng, np.random.SeedSequence([20261, seed]).spawn(3)

@@ -7,7 +7,7 @@ few seeds see the event at all, resampling the seeds is. The wider limit of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -21,8 +21,8 @@ _RESAMPLED = 1000
 def interval(scores: Sequence[Score], measure: str) -> tuple[float, float]:
     """Interval of a measure (`metrics.MEASURES`); NaN where there is no way to know."""
     low, high = _counting(total(scores), measure)
-    again = bootstrap(scores, measure)
-    return tuple(float(pick([a, b])) for pick, a, b in zip((_min, _max), (low, high), again))
+    lowest, highest = bootstrap(scores, measure)
+    return _extreme(np.nanmin, low, lowest), _extreme(np.nanmax, high, highest)
 
 
 def wilson(found: float, among: float) -> tuple[float, float]:
@@ -58,7 +58,11 @@ def bootstrap(scores: Sequence[Score], measure: str) -> tuple[float, float]:
 def _counting(score: Score, measure: str) -> tuple[float, float]:
     if measure in ("double", "single"):
         return wilson(getattr(score, f"{measure}_found"), getattr(score, f"{measure}_px"))
-    areas = {"false_px": score.px / 1e6, "false_features": 1, "false_crmask": score.exposure_px / 1e6}
+    areas = {
+        "false_px": score.px / 1e6,
+        "false_features": 1,
+        "false_crmask": score.exposure_px / 1e6,
+    }
     counts = {"false_crmask": score.false_crmask_px}
     count = counts.get(measure, getattr(score, measure, math.nan))
     if measure not in areas or math.isnan(count):
@@ -66,9 +70,5 @@ def _counting(score: Score, measure: str) -> tuple[float, float]:
     return tuple(limit / areas[measure] for limit in garwood(count))
 
 
-def _min(values: Sequence[float]) -> float:
-    return np.nan if np.isnan(values).all() else np.nanmin(values)
-
-
-def _max(values: Sequence[float]) -> float:
-    return np.nan if np.isnan(values).all() else np.nanmax(values)
+def _extreme(pick: Callable, *values: float) -> float:
+    return math.nan if all(map(math.isnan, values)) else float(pick(values))

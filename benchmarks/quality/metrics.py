@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
-from benchmarks.quality.fields import Case
 from scipy import ndimage
+
+from benchmarks.quality.fields import Case
 
 STRONG, WEAK = 5.0, 1.0  # σ
 DOUBLE = 2  # exposures
@@ -193,7 +194,7 @@ def score(case: Case, answer: Answer) -> Score:
 
 
 def _residuals(case: Case, truth: Truth, answer: Answer) -> list[float]:
-    """Number, sum and sum of squares of the residuals at pixels hit once; those of the ideal."""
+    """Give number, sum and sum of squares of the residuals at pixels hit once, and the ideal's."""
     ideal_e = ideal_mean_e(case, truth)
     judged = truth.once & ~np.isnan(ideal_e)
     field_e = case.signal_e.mean(axis=0, dtype=np.float64)[judged]
@@ -220,7 +221,7 @@ def total(scores: Iterable[Score]) -> Score:
 
 
 def as_dict(score_: Score) -> dict[str, float | None]:
-    """Counts and sums for JSON, which knows no NaN."""
+    """Give counts and sums for JSON, which knows no NaN."""
     return {name: None if math.isnan(v) else v for name, v in asdict(score_).items()}
 
 

@@ -122,5 +122,7 @@ def verdict(results: Results, target: Target) -> str:
         return ""
     if target.better(abs(value), target.limit):
         return "✓"
-    within = any(target.better(abs(limit), target.limit) for limit in interval(scores, target.measure))
+    within = any(
+        target.better(abs(limit), target.limit) for limit in interval(scores, target.measure)
+    )
     return "~" if within else "✗"

@@ -35,14 +35,18 @@ class Results:
         return list(self.scores.get(name, {}).values())
 
 
+def _nothing(_: object) -> None:
+    """Report nothing."""
+
+
 def evaluate(
     label: str,
     method: Method,
     library: Library,
     names: Iterable[str],
     seeds: range,
-    progress: Callable[[str], None] = lambda text: None,
-    after_set: Callable[[Results], None] = lambda results: None,
+    progress: Callable[[str], None] = _nothing,
+    after_set: Callable[[Results], None] = _nothing,
 ) -> Results:
     """Judge a method on sets.
 

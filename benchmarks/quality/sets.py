@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.quality.fields import VARIANTS, Case, Settings, make_case
 from benchmarks.quality.stamps import Stamp, read_stamps, straight_tracks
 
 REAL = ("kast_blue_3x1200", "isis_red_3x100", "isis_red_injected")
+PEER_INPUT = "peer_input"
 TARGETED = ("equivalent", "mild", "strong", *REAL)
 
 FIELDS = {name: Settings(variant=variant) for name, variant in VARIANTS.items()} | {
@@ -22,16 +24,14 @@ FIELDS = {name: Settings(variant=variant) for name, variant in VARIANTS.items()}
     "hits 5 %": Settings(hit_share=0.05, coincidences=0),
     "gain 1.73": Settings(gain=1.73),
     "bright": Settings(brightness=10.0),
-    "faint": Settings(brightness=0.05),
+    "faint": Settings(brightness=0.1),
     "4 exposures": Settings(nexposures=4),
     "5 exposures": Settings(nexposures=5),
 }
 """Simulated fields by name: the variants of issue 7, and what it says of noise, hits and light."""
 
 _HARD = {"rnoise_e": 2.0, "hit_share": 0.03, "brightness": 3.0}
-FIELDS |= {
-    f"{name}, hard": replace(FIELDS[name], **_HARD) for name in ("mild", "strong", "seeing")
-}
+FIELDS |= {f"{name}, hard": replace(FIELDS[name], **_HARD) for name in ("mild", "strong", "seeing")}
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,20 @@ class Library:
     @property
     def names(self) -> list[str]:
         """Names of the sets that there are."""
-        return [*FIELDS, *(name for name in REAL if (self.data / name).is_dir())]
+        reference = [PEER_INPUT] if self._peer_input.is_dir() else []
+        return [*FIELDS, *reference, *(name for name in REAL if (self.data / name).is_dir())]
+
+    @property
+    def _peer_input(self) -> Path:
+        return self.data.parent / "peer" / "input"
 
     def cases(self, name: str, seeds: range) -> Iterator[tuple[int, Case]]:
-        """Yield the cases of a set with their seeds; real exposures once, with seed 0."""
+        """Yield the cases of a set with their seeds; those read from files once, with seed 0."""
         if name in REAL:
             yield 0, read_real(self.data / name)
+            return
+        if name == PEER_INPUT:
+            yield 0, read_peer_input(self._peer_input)
             return
         for seed in seeds:
             yield seed, make_case(name, FIELDS[name], self.stamps, seed)
@@ -85,3 +93,20 @@ def read_real(folder: Path) -> Case:
     signal = np.broadcast_to(np.maximum(clean, 0), exposures.shape)
     rnoise = float(header["RDNOISE"])
     return Case(folder.name, exposures, gain, rnoise, signal, charge, simulated=False)
+
+
+def read_peer_input(folder: Path) -> Case:
+    """Read the simulated exposures of which the peer's masks are known."""
+    exposures = [fits.getdata(folder / f"sim_{i}.fits.gz") for i in (1, 2, 3)]
+    signal = fits.getdata(folder / "truth.fits.gz")
+    with fits.open(folder / "truth_cr.fits") as hdul:
+        charge = np.stack([hdul[f"CRE{i}"].data for i in (1, 2, 3)])
+    settings = json.loads((folder / "sim.json").read_text())
+    return Case(
+        PEER_INPUT,
+        np.stack(exposures).astype(np.float32),
+        settings["gain"],
+        settings["rnoise"],
+        np.broadcast_to(signal, charge.shape),
+        charge,
+    )

@@ -31,7 +31,7 @@ FIELDS = {name: Settings(variant=variant) for name, variant in VARIANTS.items()}
 """Simulated fields by name: the variants of issue 7, and what it says of noise, hits and light."""
 
 _HARD = {"rnoise_e": 2.0, "hit_share": 0.03, "brightness": 3.0}
-FIELDS |= {f"{name}, hard": replace(FIELDS[name], **_HARD) for name in ("mild", "strong", "seeing")}
+FIELDS |= {f"hard {name}": replace(FIELDS[name], **_HARD) for name in ("mild", "strong", "seeing")}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Real cosmic rays as stamps: those of the LSST camera's darks, turned and mirrored at random.
+"""Real cosmic rays as stamps: those of LSST darks, turned, mirrored and dimmed at random.
 
 The catalogue is not part of the project; without it the stamps are straight tracks.
 """
@@ -14,6 +14,7 @@ from astropy.io import fits
 from scipy import ndimage
 
 CATALOGUE = "cosmic_rays_itl_2017.fits.gz"
+_FAINTEST = 0.15  # factor of the charge
 _TRACK_LENGTH_PX, _TRACK_CHARGE_E, _TRACK_SPREAD = 8.0, 400.0, 1.0
 
 
@@ -25,14 +26,18 @@ class Stamp:
     x: np.ndarray
     charge_e: np.ndarray
 
-    def turned(self, rng: np.random.Generator) -> Stamp:
-        """Turn it by a multiple of 90° and mirror it or not, at random."""
+    def varied(self, rng: np.random.Generator) -> Stamp:
+        """Turn it by a multiple of 90°, mirror it or not, and dim it, at random.
+
+        The catalogue's detector is thick and its threshold high: dimmed, its cosmic rays are as
+        faint as those of thinner ones.
+        """
         y, x = (self.x, self.y) if rng.integers(2) else (self.y, self.x)
         if rng.integers(2):
             y = y.max() - y
         if rng.integers(2):
             x = x.max() - x
-        return Stamp(y, x, self.charge_e)
+        return Stamp(y, x, self.charge_e * np.float32(_FAINTEST ** rng.uniform()))
 
 
 def read_stamps(data: Path) -> tuple[Stamp, ...] | None:
@@ -78,7 +83,7 @@ def rain_e(
     charge = np.zeros(shape, np.float32)
     mean_px = np.mean([stamp.charge_e.size for stamp in stamps])
     for index in rng.integers(len(stamps), size=rng.poisson(hit_share * charge.size / mean_px)):
-        stamp = stamps[index].turned(rng)
+        stamp = stamps[index].varied(rng)
         # uniform over all places from which a pixel may reach the image
         y = rng.integers(-stamp.y.max(), shape[0])
         x = rng.integers(-stamp.x.max(), shape[1])
@@ -98,7 +103,7 @@ def plant_coincidences(
     if not places.size:
         return
     for exposure, y, x in places[rng.integers(len(places), size=number)]:
-        stamp = stamps[rng.integers(len(stamps))].turned(rng)
+        stamp = stamps[rng.integers(len(stamps))].varied(rng)
         pixel = rng.integers(stamp.charge_e.size)
         other = (exposure + rng.integers(1, len(charge_e))) % len(charge_e)
         _add(charge_e[other], stamp, y - stamp.y[pixel], x - stamp.x[pixel])

@@ -102,6 +102,8 @@ class Settings:
         Share of the pixels on cosmic rays' stamps, per exposure.
     coincidences : int
         Stamps put across others in another exposure, besides those that chance makes.
+    smallest_px : int
+        Pixels of the smallest stamps: below 3 they are dots rather than tracks.
     diffusion_px : float
         By which charge of cosmic rays diffuses, σ.
     brightness : float
@@ -116,6 +118,7 @@ class Settings:
     rnoise_e: float = 3.4
     hit_share: float = 0.005
     coincidences: int = 40
+    smallest_px: int = 3
     diffusion_px: float = 0.3
     brightness: float = 1.0
     variant: Variant = field(default_factory=Variant)
@@ -245,6 +248,7 @@ def make_case(name: str, settings: Settings, stamps: Sequence[Stamp], seed: int)
     scene_rng, rays_rng, noise_rng = map(
         np.random.default_rng, np.random.SeedSequence([20261, seed]).spawn(3)
     )
+    stamps = [stamp for stamp in stamps if stamp.charge_e.size >= settings.smallest_px]
     scene = make_scene(settings.shape, scene_rng, settings.brightness)
     signal = np.stack(list(_signals_e(scene, settings)))
     charge = np.stack(

@@ -21,6 +21,7 @@ FIELDS = {name: Settings(variant=variant) for name, variant in VARIANTS.items()}
     "rnoise 2": Settings(rnoise_e=2.0),
     "rnoise 8": Settings(rnoise_e=8.0),
     "hits 0.1 %": Settings(hit_share=0.001, coincidences=20),
+    "dots too": Settings(smallest_px=1),
     "hits 5 %": Settings(hit_share=0.05, coincidences=0),
     "gain 1.73": Settings(gain=1.73),
     "bright": Settings(brightness=10.0),

@@ -8,8 +8,8 @@ apart from the methods that are judged: it shares no code with them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import ndtr
@@ -153,7 +153,7 @@ class Scene:
 
     def spectra_e(self, columns: int, objects: float, sky: float, x_px: float) -> np.ndarray:
         """Light of each fibre in each column, electrons."""
-        place = (np.arange(columns) - x_px) / (columns / 2) - 1
+        place = _place(columns, x_px)
         continuum = np.maximum(np.polynomial.polynomial.polyval(place, self.continuum.T), 0)
         slit = 2.0 * self.row / self.row.max() - 1
         curved = x_px + 3.0 * slit**2  # the image of a straight slit is curved
@@ -175,7 +175,7 @@ class Scene:
         """Make the expected signal, electrons, (rows, columns) of float32."""
         image = np.full(shape, sky * self.background)
         spectra = self.spectra_e(shape[1], objects, sky, shift_px)
-        place = 2.0 * np.arange(shape[1]) / shape[1] - 1
+        place = _place(shape[1], shift_px)
         centre = self.row[:, np.newaxis] + self.bend[:, np.newaxis] * place**2 + shift_px
         sigma = width * self.fwhm_px[:, np.newaxis] / _FWHM_PER_SIGMA
         nearest = np.rint(centre).astype(int)
@@ -231,6 +231,11 @@ def make_scene(shape: tuple[int, int], rng: np.random.Generator, brightness: flo
     )
 
 
+def _place(columns: int, shift_px: float) -> np.ndarray:
+    """Place along the fibres, from −1 to 1, in each column."""
+    return 2.0 * (np.arange(columns) - shift_px) / columns - 1
+
+
 def _lines_e(lines: np.ndarray, columns: int, shift_px: np.ndarray) -> np.ndarray:
     """Sum emission lines, (fibres, columns), each moved by the fibre's shift."""
     total = np.zeros((shift_px.size, columns))
@@ -265,7 +270,8 @@ def make_case(name: str, settings: Settings, stamps: Sequence[Stamp], seed: int)
     return Case(name, exposures, settings.gain, settings.rnoise_e, signal, charge)
 
 
-def _signals_e(scene: Scene, settings: Settings):
+def _signals_e(scene: Scene, settings: Settings) -> Iterator[np.ndarray]:
+    """Make the expected signal of each exposure."""
     variant = settings.variant
     for t in np.linspace(-1, 1, settings.nexposures):
         flux = 1 + t * variant.flux
@@ -276,8 +282,3 @@ def _signals_e(scene: Scene, settings: Settings):
             shift_px=t * variant.drift_px,
             width=1 + (t + 1) / 2 * variant.width,
         )
-
-
-def with_variant(settings: Settings, name: str) -> Settings:
-    """Let the exposures of a field differ."""
-    return replace(settings, variant=VARIANTS[name])

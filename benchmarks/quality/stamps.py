@@ -68,7 +68,9 @@ def straight_tracks(number: int = 400, seed: int = 1) -> tuple[Stamp, ...]:
 def _straight_track(rng: np.random.Generator) -> Stamp:
     step = np.arange(rng.geometric(1 / _TRACK_LENGTH_PX))
     angle = rng.uniform(0, np.pi / 2)
-    y, x = (np.floor(step * part).astype(int) for part in (np.sin(angle), np.cos(angle)))
+    # steps of a pixel along the longer side, so that none comes twice
+    slope = np.array([np.sin(angle), np.cos(angle)])
+    y, x = np.floor(step * (slope / slope.max())[:, np.newaxis]).astype(int)
     charge = _TRACK_CHARGE_E * rng.lognormal(0, _TRACK_SPREAD) * rng.lognormal(0, 0.4, step.size)
     return Stamp(y, x, charge.astype(np.float32))
 
@@ -82,12 +84,12 @@ def rain_e(
     """Make the cosmic rays of one exposure: stamps that cover a share of the pixels; electrons."""
     charge = np.zeros(shape, np.float32)
     mean_px = np.mean([stamp.charge_e.size for stamp in stamps])
-    for index in rng.integers(len(stamps), size=rng.poisson(hit_share * charge.size / mean_px)):
-        stamp = stamps[index].varied(rng)
-        # uniform over all places from which a pixel may reach the image
-        y = rng.integers(-stamp.y.max(), shape[0])
-        x = rng.integers(-stamp.x.max(), shape[1])
-        _add(charge, stamp, y, x)
+    # they start beyond the edges too, where they may reach the image from
+    reach = max(max(stamp.y.max(), stamp.x.max()) for stamp in stamps)
+    area = (shape[0] + reach) * (shape[1] + reach)
+    for index in rng.integers(len(stamps), size=rng.poisson(hit_share * area / mean_px)):
+        y, x = rng.integers(-reach, shape)
+        _add(charge, stamps[index].varied(rng), y, x)
     return charge
 
 

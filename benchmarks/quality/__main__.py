@@ -19,12 +19,11 @@ from rich.console import Console
 from benchmarks.quality.methods import Method, Ours, Peer
 from benchmarks.quality.report import set_table, target_table
 from benchmarks.quality.results import Results, evaluate, read, write
-from benchmarks.quality.sets import FIELDS, PEER_INPUT, REAL, TARGETED, Library
+from benchmarks.quality.sets import DATA, FIELDS, PEER_INPUT, REAL, TARGETED, Library
 from benchmarks.quality.stamps import CATALOGUE
 from benchmarks.run import PEER, find_program
 from crdetect.errors import InputError
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PEER_PREFIX = "peer:"
 KNOWN = (*FIELDS, PEER_INPUT, *REAL)
 OF_ALL = "parameter of all methods"

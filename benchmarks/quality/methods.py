@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -61,29 +62,7 @@ class Ours:
         return Answer(detection.masks.mediancr, detection.masks.crmasks, combined)
 
 
-_PYCOSMIC = '''\
-"""Stands in for the package PyCosmic, which is not on PyPI: crdetect's own, of the same masks.
-
-For judging masks only. How long it takes says nothing about PyCosmic.
-"""
-from types import SimpleNamespace
-
-from crdetect import Noise, Parameters
-from crdetect.detectors import make_detector
-
-
-def det_cosmics(data, sigma_det, rlim, iterations, fwhm_gauss, replace_box, increase_radius,
-                gain, rdnoise, bias=0.0, **others):
-    chosen = {
-        "crmethod": "pycosmic", "pc_sigma_det": sigma_det, "pc_rlim": rlim,
-        "pc_iterations": iterations, "pc_fwhm_gauss_x": fwhm_gauss[0],
-        "pc_fwhm_gauss_y": fwhm_gauss[1], "pc_replace_box_x": replace_box[0],
-        "pc_replace_box_y": replace_box[1], "pc_increase_radius": increase_radius,
-    }
-    detector = make_detector(Parameters.from_mapping(chosen), 1)
-    found = detector.detect((data - bias).astype("float32"), Noise(gain, rdnoise / gain))
-    return SimpleNamespace(mask=found.mask, data=found.image_adu * gain)
-'''
+_PYCOSMIC = Path(__file__).with_name("pycosmic_stand_in.py")
 _PYCOSMIC_METADATA = "Metadata-Version: 2.1\nName: PyCosmic\nVersion: 0.6\n"
 
 
@@ -147,7 +126,7 @@ class Peer:
         """Add a PyCosmic where one is needed and missing."""
         paths = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
         if self.crmethod in NEED_PYCOSMIC and answers(self.command, "import PyCosmic") is None:
-            (folder / "PyCosmic.py").write_text(_PYCOSMIC)
+            shutil.copy(_PYCOSMIC, folder / "PyCosmic.py")
             metadata = folder / "PyCosmic-0.6.dist-info"  # the peer asks for its version
             metadata.mkdir()
             (metadata / "METADATA").write_text(_PYCOSMIC_METADATA)

@@ -13,6 +13,7 @@ from astropy.io import fits
 from benchmarks.quality.fields import VARIANTS, Case, Settings, make_case
 from benchmarks.quality.stamps import Stamp, read_stamps, straight_tracks
 
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = ("kast_blue_3x1200", "isis_red_3x100", "isis_red_injected")
 PEER_INPUT = "peer_input"
 TARGETED = ("equivalent", "mild", "strong", *REAL)

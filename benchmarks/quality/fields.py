@@ -65,6 +65,12 @@ class Variant:
         Everything moves from −drift to +drift, in both directions.
     width : float
         The profile of the fibres widens from 1 to 1 + width, its flux kept.
+    flexure_px : float
+        The last row's fibres drift by so much more than the middle's, the first row's less.
+    moon_e : float
+        Light per pixel that comes from nothing.
+    pedestal_e : float
+        Bias that was left in, from −pedestal to +pedestal: no light, no noise of its own.
     """
 
     flux: float = 0.0
@@ -72,6 +78,9 @@ class Variant:
     sky: float = 0.0
     drift_px: float = 0.0
     width: float = 0.0
+    flexure_px: float = 0.0
+    moon_e: float = 0.0
+    pedestal_e: float = 0.0
 
 
 VARIANTS = {
@@ -82,8 +91,11 @@ VARIANTS = {
     "offset": Variant(drift_px=0.25),
     "seeing": Variant(width=0.15),
     "object": Variant(objects=0.2),
+    "flexure": Variant(flexure_px=0.2),
+    "moon": Variant(moon_e=20.0),
+    "pedestal": Variant(pedestal_e=3.0),
 }
-"""The variants of issue 7: ±0.25 px are offsets of up to 0.5 px."""
+"""Those of issue 7 (±0.25 px are offsets of up to 0.5 px), and what it does not mention."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,8 @@ class Settings:
         e/ADU, electrons.
     hit_share : float
         Share of the pixels on cosmic rays' stamps, per exposure.
+    unstated_e : float
+        Read noise that nobody knows of, electrons, besides.
     coincidences : int
         Stamps put across others in another exposure, besides those that chance makes.
     smallest_px : int
@@ -116,6 +130,7 @@ class Settings:
     nexposures: int = 3
     gain: float = 1.0
     rnoise_e: float = 3.4
+    unstated_e: float = 0.0
     hit_share: float = 0.005
     coincidences: int = 40
     smallest_px: int = 3
@@ -151,12 +166,15 @@ class Scene:
     object_lines: np.ndarray
     background: float
 
-    def spectra_e(self, columns: int, objects: float, sky: float, x_px: float) -> np.ndarray:
+    def spectra_e(
+        self, columns: int, objects: float, sky: float, shift_px: np.ndarray
+    ) -> np.ndarray:
         """Light of each fibre in each column, electrons."""
-        place = _place(columns, x_px)
-        continuum = np.maximum(np.polynomial.polynomial.polyval(place, self.continuum.T), 0)
+        place = _place(columns, shift_px)
+        powers = place[:, np.newaxis] ** np.arange(4)[:, np.newaxis]
+        continuum = np.maximum((self.continuum[:, :, np.newaxis] * powers).sum(axis=1), 0)
         slit = 2.0 * self.row / self.row.max() - 1
-        curved = x_px + 3.0 * slit**2  # the image of a straight slit is curved
+        curved = shift_px[:, 0] + 3.0 * slit**2  # the image of a straight slit is curved
         bright = self.continuum[:, :1] / self.continuum[:, 0].max()
         lines_of_object = bright * _lines_e(self.object_lines, columns, curved)
         lines_of_sky = _lines_e(self.lines, columns, curved)
@@ -169,10 +187,14 @@ class Scene:
         shape: tuple[int, int],
         objects: float = 1.0,
         sky: float = 1.0,
-        shift_px: float = 0.0,
+        shift_px: float | np.ndarray = 0.0,
         width: float = 1.0,
     ) -> np.ndarray:
-        """Make the expected signal, electrons, (rows, columns) of float32."""
+        """Make the expected signal, electrons, (rows, columns) of float32.
+
+        Fibres are moved by a number of pixels or by one each, along rows and columns.
+        """
+        shift_px = np.broadcast_to(shift_px, self.row.shape)[:, np.newaxis]
         image = np.full(shape, sky * self.background)
         spectra = self.spectra_e(shape[1], objects, sky, shift_px)
         place = _place(shape[1], shift_px)
@@ -231,8 +253,8 @@ def make_scene(shape: tuple[int, int], rng: np.random.Generator, brightness: flo
     )
 
 
-def _place(columns: int, shift_px: float) -> np.ndarray:
-    """Place along the fibres, from −1 to 1, in each column."""
+def _place(columns: int, shift_px: np.ndarray) -> np.ndarray:
+    """Place along fibres moved by (K, 1) pixels, from −1 to 1, in each column."""
     return 2.0 * (np.arange(columns) - shift_px) / columns - 1
 
 
@@ -264,8 +286,10 @@ def make_case(name: str, settings: Settings, stamps: Sequence[Stamp], seed: int)
     )
     plant_coincidences(charge, settings.coincidences, stamps, rays_rng)
     charge = diffuse(charge, settings.diffusion_px)
-    read = noise_rng.normal(0, settings.rnoise_e, signal.shape)
-    exposures_e = noise_rng.poisson(signal) + charge + read
+    read = noise_rng.normal(0, np.hypot(settings.rnoise_e, settings.unstated_e), signal.shape)
+    left = settings.variant.pedestal_e * np.linspace(-1, 1, settings.nexposures)
+    pedestal = left.astype(np.float32)[:, np.newaxis, np.newaxis]
+    exposures_e = noise_rng.poisson(signal) + charge + read + pedestal
     exposures = (exposures_e / settings.gain).astype(np.float32)
     return Case(name, exposures, settings.gain, settings.rnoise_e, signal, charge)
 
@@ -273,12 +297,14 @@ def make_case(name: str, settings: Settings, stamps: Sequence[Stamp], seed: int)
 def _signals_e(scene: Scene, settings: Settings) -> Iterator[np.ndarray]:
     """Make the expected signal of each exposure."""
     variant = settings.variant
+    across = 2 * scene.row / settings.shape[0] - 1
     for t in np.linspace(-1, 1, settings.nexposures):
         flux = 1 + t * variant.flux
-        yield scene.signal_e(
+        signal = scene.signal_e(
             settings.shape,
             objects=flux * (1 + t * variant.objects),
             sky=flux * (1 + t * variant.sky),
-            shift_px=t * variant.drift_px,
+            shift_px=t * (variant.drift_px + variant.flexure_px * across),
             width=1 + (t + 1) / 2 * variant.width,
         )
+        yield signal + np.float32((t + 1) * variant.moon_e)

@@ -25,6 +25,7 @@ FIELDS = {name: Settings(variant=variant) for name, variant in VARIANTS.items()}
     "dots too": Settings(smallest_px=1),
     "hits 5 %": Settings(hit_share=0.05, coincidences=0),
     "gain 1.73": Settings(gain=1.73),
+    "unstated noise": Settings(rnoise_e=3.0, unstated_e=2.0),
     "bright": Settings(brightness=10.0),
     "faint": Settings(brightness=0.1),
     "4 exposures": Settings(nexposures=4),

@@ -79,6 +79,28 @@ def test_objects_vary_over_a_constant_sky(scene):
     assert (sky < 0.1 * middle).any()
 
 
+def test_moon_and_pedestal_differ_by_their_photons():
+    variants = VARIANTS["equivalent"], VARIANTS["moon"], VARIANTS["pedestal"]
+    still, moon, pedestal = (
+        make_case("x", replace(SMALL, variant=variant), STAMPS, 1) for variant in variants
+    )
+    np.testing.assert_allclose(moon.signal_e[2], still.signal_e[2] + 40, rtol=1e-5)
+    assert (pedestal.signal_e == still.signal_e).all()
+    np.testing.assert_allclose(
+        pedestal.exposures_adu[2], still.exposures_adu[2] + 3, rtol=1e-5, atol=1e-3
+    )
+
+
+def test_flexure_moves_the_ends_of_the_slit_apart(scene):
+    across = 2 * scene.row / 128 - 1
+    bent = scene.signal_e((128, 160), shift_px=0.2 * across)
+    up, down = (scene.signal_e((128, 160), shift_px=0.2 * end) for end in (1, -1))
+    ends = [(rows, nearer) for rows, nearer in ((slice(0, 8), down), (slice(-8, None), up))]
+    for rows, nearer in ends:
+        farther = up if nearer is down else down
+        assert np.abs(bent - nearer)[rows].sum() < 0.2 * np.abs(bent - farther)[rows].sum()
+
+
 def test_flux_is_that_of_all_light():
     case = make_case("x", replace(SMALL, variant=VARIANTS["flux"]), STAMPS, 1)
     for signal, factor in zip(case.signal_e, (0.8, 1.0, 1.2), strict=True):

@@ -136,7 +136,7 @@ def test_options():
     assert method == Ours("mmcosmic", {"mm_dilation": 0, "pc_sigma_det": [5, 3]})
 
 
-@pytest.mark.parametrize("wrong", [["--set", "novalue"], ["--fields", "moon"], ["--seeds", "0"]])
+@pytest.mark.parametrize("wrong", [["--set", "novalue"], ["--fields", "mars"], ["--seeds", "0"]])
 def test_wrong_options(wrong, capsys):
     with pytest.raises(SystemExit):
         command.read_options(wrong)

@@ -30,7 +30,7 @@ OF_ALL = "parameter of all methods"
 FIELDS_HELP = f"all, or some of: {', '.join(KNOWN).replace('%', '%%')} (those with targets)"
 EARLIER = "results of earlier runs, for the table of targets"
 console = Console(highlight=False, markup=False)
-console.width = max(console.width, 190)  # a table that fits when the output is a file
+console.width = max(console.width, 220)  # a table that fits when the output is a file
 
 
 def setting(text: str) -> tuple[str, Any]:

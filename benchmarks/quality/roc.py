@@ -36,7 +36,7 @@ PANELS = {
 }
 _LOWEST = {"false_px": 0.5, "false_crmask": 0.5, "double": 1e-3, "single": 1e-4}
 """Of false pixels per Mpx and of the share that is missed; what is below is drawn there."""
-console = Console(highlight=False, markup=False, width=190)
+console = Console(highlight=False, markup=False, width=220)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def plant_coincidences(
     """Let stamps cross, in another exposure, cosmic rays that are there.
 
     A pixel hit in one exposure is chosen, and a pixel of a stamp put on it in another: so do
-    cosmic rays coincide by chance, only more seldom.
+    cosmic rays coincide by chance, only more seldom. Stamps that would meet a pixel hit in two
+    exposures are left out: chance makes few triple hits, and planting would make many.
     """
     places = np.argwhere(charge_e > 0)
     if not places.size:
@@ -108,7 +109,11 @@ def plant_coincidences(
         stamp = stamps[rng.integers(len(stamps))].varied(rng)
         pixel = rng.integers(stamp.charge_e.size)
         other = (exposure + rng.integers(1, len(charge_e))) % len(charge_e)
-        _add(charge_e[other], stamp, y - stamp.y[pixel], x - stamp.x[pixel])
+        planted = np.zeros_like(charge_e[other])
+        _add(planted, stamp, y - stamp.y[pixel], x - stamp.x[pixel])
+        hits = np.count_nonzero(charge_e, axis=0)
+        if not (hits[planted > 0] > 1).any():
+            charge_e[other] += planted
 
 
 def diffuse(charge_e: np.ndarray, sigma_px: float) -> np.ndarray:

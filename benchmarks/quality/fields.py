@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import ndimage
 from scipy.special import ndtr
 
-from benchmarks.quality.stamps import Stamp, diffuse, plant_coincidences, rain_e
+from benchmarks.quality.stamps import DIFFUSION_REACH_PX, Stamp, diffuse, plant_coincidences, rain_e
 
 _FWHM_PER_SIGMA = 2.3548
 _REACH_PX = 9  # of a fibre's profile, in rows
@@ -37,6 +38,8 @@ class Case:
         Expected signal of each exposure without cosmic rays, electrons.
     charge_e : (N, rows, columns) array of float32
         What cosmic rays left, electrons.
+    planted : (rows, columns) array of bool
+        Where cosmic rays were laid across others: there are more double hits than by chance.
     simulated : bool
         Whether signal and charge are all there is: in real exposures there are cosmic rays that
         nobody added.
@@ -48,6 +51,7 @@ class Case:
     rnoise_e: float
     signal_e: np.ndarray
     charge_e: np.ndarray
+    planted: np.ndarray
     simulated: bool = True
 
 
@@ -284,14 +288,15 @@ def make_case(name: str, settings: Settings, stamps: Sequence[Stamp], seed: int)
             for _ in range(settings.nexposures)
         ]
     )
-    plant_coincidences(charge, settings.coincidences, stamps, rays_rng)
+    planted = plant_coincidences(charge, settings.coincidences, stamps, rays_rng)
+    planted = ndimage.maximum_filter(planted, 2 * DIFFUSION_REACH_PX + 1)
     charge = diffuse(charge, settings.diffusion_px)
     read = noise_rng.normal(0, np.hypot(settings.rnoise_e, settings.unstated_e), signal.shape)
     left = settings.variant.pedestal_e * np.linspace(-1, 1, settings.nexposures)
     pedestal = left.astype(np.float32)[:, np.newaxis, np.newaxis]
     exposures_e = noise_rng.poisson(signal) + charge + read + pedestal
     exposures = (exposures_e / settings.gain).astype(np.float32)
-    return Case(name, exposures, settings.gain, settings.rnoise_e, signal, charge)
+    return Case(name, exposures, settings.gain, settings.rnoise_e, signal, charge, planted)
 
 
 def _signals_e(scene: Scene, settings: Settings) -> Iterator[np.ndarray]:

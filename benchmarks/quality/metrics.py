@@ -55,11 +55,13 @@ class Score:
     features : float
         Features of MEDIANCR.
     single_px, single_found : float
-        Pixels of exposures hit above 5 σ; those in that exposure's CRMASK.
+        Pixels of exposures hit above 5 σ, none where hits were planted across others; those in
+        that exposure's CRMASK.
     false_crmask_px : float
         Pixels of CRMASKs farther than one pixel from any hit above 1 σ in that exposure.
     once_px : float
-        Pixels hit above 5 σ in one exposure exactly, with a value in the ideal combination.
+        Pixels hit above 5 σ in one exposure exactly, with a value in the ideal combination, none
+        where hits were planted across others.
     bias_sum, square_sum : float
         There: combined_meancr2 minus the noiseless field, electrons, summed, and its square.
     ideal_bias_sum, ideal_square_sum : float
@@ -185,8 +187,8 @@ def score(case: Case, answer: Answer) -> Score:
         false.sum(),
         n - true_features,
         n,
-        truth.strong.sum(),
-        (truth.strong & answer.crmasks).sum(),
+        (truth.strong & ~case.planted).sum(),
+        (truth.strong & ~case.planted & answer.crmasks).sum(),
         false_crmask if case.simulated else np.nan,
         *residuals,
     )
@@ -196,7 +198,7 @@ def score(case: Case, answer: Answer) -> Score:
 def _residuals(case: Case, truth: Truth, answer: Answer) -> list[float]:
     """Give number, sum and sum of squares of the residuals at pixels hit once, and the ideal's."""
     ideal_e = ideal_mean_e(case, truth)
-    judged = truth.once & ~np.isnan(ideal_e)
+    judged = truth.once & ~case.planted & ~np.isnan(ideal_e)
     field_e = case.signal_e.mean(axis=0, dtype=np.float64)[judged]
     residual = answer.meancr2_adu[judged] * case.gain - field_e
     ideal = ideal_e[judged] - field_e

@@ -95,7 +95,8 @@ def read_real(folder: Path) -> Case:
     clean = np.median(exposures * np.float32(gain) - charge, axis=0)
     signal = np.broadcast_to(np.maximum(clean, 0), exposures.shape)
     rnoise = float(header["RDNOISE"])
-    return Case(folder.name, exposures, gain, rnoise, signal, charge, simulated=False)
+    nowhere = np.zeros(exposures.shape[1:], bool)
+    return Case(folder.name, exposures, gain, rnoise, signal, charge, nowhere, simulated=False)
 
 
 def read_peer_input(folder: Path) -> Case:
@@ -112,4 +113,5 @@ def read_peer_input(folder: Path) -> Case:
         settings["rnoise"],
         np.broadcast_to(signal, charge.shape),
         charge,
+        np.zeros(signal.shape, bool),
     )

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 CATALOGUE = "cosmic_rays_itl_2017.fits.gz"
 _FAINTEST = 0.15  # factor of the charge
+DIFFUSION_REACH_PX = 2
 _TRACK_LENGTH_PX, _TRACK_CHARGE_E, _TRACK_SPREAD = 8.0, 400.0, 1.0
 
 
@@ -95,16 +96,17 @@ def rain_e(
 
 def plant_coincidences(
     charge_e: np.ndarray, number: int, stamps: Sequence[Stamp], rng: np.random.Generator
-) -> None:
-    """Let stamps cross, in another exposure, cosmic rays that are there.
+) -> np.ndarray:
+    """Let stamps cross, in another exposure, cosmic rays that are there; return where they are.
 
     A pixel hit in one exposure is chosen, and a pixel of a stamp put on it in another: so do
     cosmic rays coincide by chance, only more seldom. Stamps that would meet a pixel hit in two
     exposures are left out: chance makes few triple hits, and planting would make many.
     """
     places = np.argwhere(charge_e > 0)
+    everywhere = np.zeros(charge_e.shape[1:], bool)
     if not places.size:
-        return
+        return everywhere
     for exposure, y, x in places[rng.integers(len(places), size=number)]:
         stamp = stamps[rng.integers(len(stamps))].varied(rng)
         pixel = rng.integers(stamp.charge_e.size)
@@ -114,6 +116,8 @@ def plant_coincidences(
         hits = np.count_nonzero(charge_e, axis=0)
         if not (hits[planted > 0] > 1).any():
             charge_e[other] += planted
+            everywhere |= planted > 0
+    return everywhere
 
 
 def diffuse(charge_e: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -128,10 +132,11 @@ def diffuse(charge_e: np.ndarray, sigma_px: float) -> np.ndarray:
 
 def _share_of_pixels(sigma_px: float) -> np.ndarray:
     """Part of the charge of a pixel, uniform over it, that ends up in it and its neighbours."""
-    fine = np.arange(-2.5, 2.5, 0.01) + 0.005
+    reach = DIFFUSION_REACH_PX + 0.5
+    fine = np.arange(-reach, reach, 0.01) + 0.005
     inside = (np.abs(fine) < 0.5).astype(float)
     spread = ndimage.gaussian_filter1d(inside, sigma_px / 0.01, mode="constant")
-    share = spread.reshape(5, -1).sum(axis=1)
+    share = spread.reshape(2 * DIFFUSION_REACH_PX + 1, -1).sum(axis=1)
     return (share / share.sum()).astype(np.float32)
 
 

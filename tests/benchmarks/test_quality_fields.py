@@ -128,10 +128,12 @@ def test_planted_stamps_cross_those_of_another_exposure():
     rng = np.random.default_rng(1)
     charge = np.stack([rain_e((200, 200), 0.002, STAMPS, rng) for _ in range(3)])
     before = ((charge > 0).sum(axis=0) >= 2).sum()
-    plant_coincidences(charge, 20, STAMPS, rng)
+    untouched = charge.copy()
+    planted = plant_coincidences(charge, 20, STAMPS, rng)
     assert ((charge > 0).sum(axis=0) >= 2).sum() >= before + 12
+    assert ((charge != untouched).any(axis=0) == planted).all()
     empty = np.zeros((2, 5, 5), np.float32)
-    plant_coincidences(empty, 20, STAMPS, rng)
+    assert not plant_coincidences(empty, 20, STAMPS, rng).any()
     assert not empty.any()
 
 

@@ -22,7 +22,10 @@ def made(charges, simulated=True):
     for place, value in charges.items():
         charge[place] = value
     signal = np.full_like(charge, SIGNAL_E)
-    return Case("made", (signal + charge) / GAIN, GAIN, RNOISE_E, signal, charge, simulated)
+    planted = np.zeros((12, 12), bool)
+    return Case(
+        "made", (signal + charge) / GAIN, GAIN, RNOISE_E, signal, charge, planted, simulated
+    )
 
 
 def answer(mediancr=(), crmasks=(), meancr2_adu=SIGNAL_E / GAIN):
@@ -110,6 +113,15 @@ def test_of_real_exposures_only_the_added_hits_are_judged():
     result = score(made({(0, 2, 2): 60}, simulated=False), answer(crmasks=[(0, 2, 2), (0, 9, 9)]))
     assert result.measures()["single"] == 1
     assert np.isnan([result.false_crmask_px, result.bias_sum, result.ideal_square_sum]).all()
+
+
+def test_where_hits_were_planted_only_double_ones_and_false_ones_are_judged():
+    case = made({(0, 2, 2): 60, (1, 2, 2): 60, (0, 6, 6): 60, (0, 9, 9): 60})
+    case.planted[:8] = True
+    result = score(case, answer(mediancr=[(2, 2)], crmasks=[(0, 2, 2), (2, 6, 6), (0, 9, 9)]))
+    assert (result.double_px, result.double_found) == (1, 1)
+    assert (result.single_px, result.single_found, result.once_px) == (1, 1, 1)
+    assert result.false_crmask_px == 1
 
 
 def test_scores_add_up_before_ratios_are_taken():

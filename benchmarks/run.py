@@ -16,20 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from rich.console import Console
 from rich.table import Table
 
+from crdetect.noise import Noise
 from crdetect.parameters import Parameters, yaml_value
 from crdetect.simulate import simulate_exposures
 
@@ -121,17 +122,16 @@ def write_exposures(folder: Path, shape: tuple[int, int]) -> list[str]:
     return names
 
 
-def write_params(path: Path, images: Iterable[str], method: str) -> None:
+def write_params(
+    path: Path, images: Iterable[str], noise: Noise, chosen: Mapping[str, Any]
+) -> None:
     """Write a params file that both programs read: the example parameters, no feature pages."""
-    requirements = Parameters().to_mapping() | {
-        "crmethod": method,
-        "maxplots": 0,
-        "flux_factor": "none",  # the peer wants the word
-    }
+    requirements = Parameters().to_mapping()
     for name in ("mm_threshold", *OURS_ALONE):  # nor does it take this beside mm_threshold_rnoise
         del requirements[name]
+    requirements |= {"maxplots": 0, "flux_factor": "none", **chosen}  # the peer wants the word
     lines = ["images:", *(f"- {name}" for name in images), "extnum: 0"]
-    lines += [f"gain: {GAIN}", f"rnoise: {RNOISE_ADU}", "bias: 0.0", "requirements:"]
+    lines += [f"gain: {noise.gain}", f"rnoise: {noise.rnoise_adu}", "bias: 0.0", "requirements:"]
     lines += [f"  {name}: {yaml_value(value)}" for name, value in requirements.items()]
     path.write_text("\n".join(lines) + "\n")
 
@@ -147,7 +147,9 @@ def prepare(folder: Path, shape: tuple[int, int], methods: Iterable[str]) -> Non
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         names = pool.submit(write_exposures, folder, shape).result()
     for method in methods:
-        write_params(folder / f"{method}.yaml", names, method)
+        write_params(
+            folder / f"{method}.yaml", names, Noise(GAIN, RNOISE_ADU), {"crmethod": method}
+        )
 
 
 # ---------------------------------------------------------------------------------------------

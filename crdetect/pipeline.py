@@ -6,7 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,8 @@ class Detection:
         Flux of each exposure.
     evidence : Evidence
         What was found in the other images.
-    calibration : Calibration or None
-        How the exposures differ; None where it was not asked for.
-    quality : Quality
-        Checks of the result.
+    observed : Observed or None
+        What was known of the exposures when pixels were flagged.
     """
 
     parameters: Parameters
@@ -96,8 +95,19 @@ class Detection:
     diagram: MedianMinimum | None
     flux: FluxFactors
     evidence: Evidence
-    calibration: Calibration | None = None
-    quality: Quality = field(default_factory=Quality)
+    observed: Observed | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How the exposures differ; None where that was not asked for."""
+        return None if self.observed is None else self.observed.calibration
+
+    @cached_property
+    def quality(self) -> Quality:
+        """Checks of the result. They take a while, and are made when they are asked for."""
+        if self.observed is None:
+            return Quality()
+        return assess(self.observed, self.masks, self.diagram, self.parameters)
 
     @property
     def features(self) -> Features:
@@ -254,8 +264,6 @@ class Examined:
             mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable
         )
         codes = median_hits.codes(mediancr)
-        self.progress("judging the result")
-        quality = assess(self.observed, masks, diagram, parameters)
         return Detection(
             parameters,
             statistics,
@@ -265,8 +273,7 @@ class Examined:
             diagram,
             self.flux,
             evidence,
-            self.observed.calibration,
-            quality,
+            self.observed,
         )
 
 

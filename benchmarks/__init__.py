@@ -1,0 +1,1 @@
+"""Scripts that measure crdetect beside the peer."""

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -399,8 +400,13 @@ def write_combined(
     combined: Mapping[str, Combination], header: fits.Header, history: Sequence[str], folder: Path
 ) -> None:
     """Write the combined images."""
-    for name, combination in combined.items():
-        combined_hdul(combination, header, history).writeto(folder / f"combined_{name}.fits")
+
+    def write(name: str) -> None:
+        hdul = combined_hdul(combined[name], header, history)
+        hdul.writeto(folder / f"combined_{name}.fits")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, combined))  # the list makes exceptions come out
 
 
 def _check_in_the_way(output: Path, stale: Sequence[str], inputs: Iterable[Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import ndtr
-from scipy.stats import nbinom, poisson
 
 _EXACT_BELOW_E = 20.0  # signals below are summed photon by photon
 _LEAST_RNOISE_E = 0.01  # a step function is drawn as steep as this
@@ -54,6 +53,8 @@ def survival(
 def _sum_of_photons(
     x_e: np.ndarray, signal_e: np.ndarray, rnoise_e: float, shape: float
 ) -> np.ndarray:
+    from scipy.stats import nbinom, poisson  # takes a quarter of a second
+
     if not signal_e.size:
         return np.empty(x_e.shape)
     if np.isfinite(shape):

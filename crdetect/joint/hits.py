@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from crdetect.masks import dilate
+from crdetect.stack import for_row_blocks
 
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 _LOG_CHARGES = np.log(1000.0)  # charges are as probable in each factor of ten, from 1 to 1000 σ
@@ -255,11 +256,18 @@ class _Candidates:
     def among(cls, level, present, rnoise2, inflation) -> _Candidates:
         """Select pixels whose highest value might be a hit if everything around speaks for it."""
         n = len(level)
-        highest, lowest = np.maximum.reduce(level), np.minimum.reduce(level)
-        sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * inflation)
-        others = (np.add.reduce(level) - highest) / np.float32(n - 1)
-        possible = highest - others > _LOO_CANDIDATE * sigma
-        possible |= highest - lowest > _RANGE_CANDIDATE * sigma
+        possible = np.empty(level.shape[1:], bool)
+
+        def find_rows(rows: slice) -> None:
+            here = level[:, rows]
+            highest, lowest = np.maximum.reduce(here), np.minimum.reduce(here)
+            read = rnoise2[rows] if np.ndim(rnoise2) else rnoise2
+            sigma = np.sqrt((np.maximum(lowest, 0) + read) * inflation[rows])
+            others = (np.add.reduce(here) - highest) / np.float32(n - 1)
+            possible[rows] = highest - others > _LOO_CANDIDATE * sigma
+            possible[rows] |= highest - lowest > _RANGE_CANDIDATE * sigma
+
+        for_row_blocks(find_rows, possible.shape)
         place = np.flatnonzero(possible)
         values = level.reshape(n, -1)[:, place]
         counts = np.full(place.size, n)

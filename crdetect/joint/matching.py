@@ -36,7 +36,7 @@ _ROUNDS = 5
 _SIGNIFICANT = 3.0  # error bars: spread of the coefficients that counts
 _WIDEST_TILE = 1 << 18  # pixels
 _BACKGROUND_PX, _THINNING = 32, 2  # windows of the background, after leaving out pixels
-_LEAST_BACKGROUND = 0.25  # of the noise: a difference that counts
+_LEAST_BACKGROUND = 0.2  # of the noise: a difference that counts
 
 
 class Pass(NamedTuple):
@@ -166,7 +166,7 @@ def background_differences(
     -------
     (N, rows, columns) array of float32, or None
         Electrons, 0 on the mean of the exposures; None if that is less than a fraction of the
-        noise everywhere.
+        noise.
     """
     thinned = exposures_e[:, ::_THINNING, ::_THINNING]
     n, rows, columns = thinned.shape
@@ -178,7 +178,7 @@ def background_differences(
     levels = np.partition(cut, rank, axis=-1)[..., rank]  # of the faintest quarter
     noise = np.sqrt(np.maximum(levels.mean(axis=0), 0) + np.mean(rnoise2_e2))
     levels -= levels.mean(axis=0)
-    if (np.abs(levels) < _LEAST_BACKGROUND * noise).all():
+    if (np.mean(np.square(levels / noise), axis=(1, 2)) < _LEAST_BACKGROUND**2).all():
         return None
     size = exposures_e.shape[:0:-1]
     return np.array(

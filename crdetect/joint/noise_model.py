@@ -14,15 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.stats import chi2
+from scipy.special import gammainc, gammaincc
 
 from crdetect.masks import dilate
 
 _MOST_PIXELS = 60_000
 _ROUNDS, _WINSORED_ROUNDS = 20, 6
 _WINSOR, _CUT = 4.0, 9.0  # squares of differences, in units of their variance
-_WINSORED = chi2.cdf(_WINSOR, 3) + _WINSOR * chi2.sf(_WINSOR, 1)
-_CUT_MEAN = chi2.cdf(_CUT, 3) / chi2.cdf(_CUT, 1)
+
+# means of χ² of one degree of freedom, winsorised and cut
+_WINSORED = gammainc(1.5, _WINSOR / 2) + _WINSOR * gammaincc(0.5, _WINSOR / 2)
+_CUT_MEAN = gammainc(1.5, _CUT / 2) / gammainc(0.5, _CUT / 2)
 _SIGNIFICANT = 2.0  # error bars
 _RIDGE = 1e-9
 _LEVELS = 30  # of the signal, with the same number of pixels each

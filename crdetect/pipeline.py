@@ -16,7 +16,8 @@ from crdetect.combine import Combination, Combiner, combine
 from crdetect.detectors import make_detector
 from crdetect.detectors.fill import masked_median
 from crdetect.errors import InputError
-from crdetect.joint.method import Calibration, JointHits, calibrate, find_jointly
+from crdetect.joint.calibration import Calibration, calibrate
+from crdetect.joint.detection import JointHits, find_jointly
 from crdetect.masks import (
     Features,
     Hits,

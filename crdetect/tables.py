@@ -15,7 +15,7 @@ from crdetect.combine import LocalMedian
 from crdetect.errors import InputError
 from crdetect.exposures import data_of
 from crdetect.identity import Identity
-from crdetect.joint.method import Calibration
+from crdetect.joint.calibration import Calibration
 from crdetect.mm.boundary import Boundary, Curve, Points
 from crdetect.mm.method import MedianMinimum
 from crdetect.parameters import Parameters

@@ -174,8 +174,10 @@ def background_differences(
     n_y, n_x = rows // height, columns // width
     cut = thinned[:, : n_y * height, : n_x * width].reshape(n, n_y, height, n_x, width)
     cut = cut.swapaxes(2, 3).reshape(n, n_y, n_x, height * width)
-    rank = height * width // 4
-    levels = np.partition(cut, rank, axis=-1)[..., rank]  # of the faintest quarter
+    rank = height * width // 10
+    levels = np.partition(cut, rank, axis=-1)[
+        ..., rank
+    ]  # of faint pixels, with less of the object in them
     noise = np.sqrt(np.maximum(levels.mean(axis=0), 0) + np.mean(rnoise2_e2))
     levels -= levels.mean(axis=0)
     if (np.mean(np.square(levels / noise), axis=(1, 2)) < _LEAST_BACKGROUND**2).all():

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from crdetect.errors import InputError
-from crdetect.joint.method import Calibration
+from crdetect.joint.calibration import Calibration
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import (
     Boundary,

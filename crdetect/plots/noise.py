@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from crdetect.joint.method import Calibration
+from crdetect.joint.calibration import Calibration
 from crdetect.plots.style import SKY, VERMILLION, new_figure
 
 _LARGEST_SIDE_PX = 1000

@@ -3,7 +3,6 @@ import pytest
 
 import crdetect
 from crdetect import Noise, Parameters, Stack
-from crdetect.joint.method import calibrate
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (200, 300)
@@ -117,34 +116,6 @@ def test_missing_data(equivalent):
     whole = run(equivalent).masks.crmasks
     far = (slice(None), slice(80, None), slice(80, None))
     assert (masks.crmasks[far] != whole[far]).mean() < 1e-4
-
-
-def test_read_noise_that_is_too_low_is_noticed():
-    simulation = simulate_exposures(SHAPE, seed=3, hit_fraction=0.0, double_hits=0)
-    told = Noise(1.0, 1.7)
-    detection = run(simulation, told)
-    assert 3.0 < detection.calibration.model.measured_rnoise_e[0] < 4.1
-    assert detection.calibration.model.excess_e2 == pytest.approx(3.4**2 - 1.7**2, rel=0.5)
-    assert detection.masks.crmasks.mean() < 1e-4
-
-
-def test_summary_and_table(different):
-    calibration = run(different).calibration
-    assert not calibration.equivalent
-    assert calibration.summary()[0] == "exposures are not equivalent"
-    rows = {name: value for name, value, _, _ in calibration.table()}
-    assert rows["flux2"] == calibration.model.flux
-    assert rows["flux_3"] / rows["flux_1"] == pytest.approx(1.15 / 0.85, abs=0.03)
-    assert rows["shift_x_of_3"] - rows["shift_x_of_1"] == pytest.approx(0.2, abs=0.04)
-
-
-def test_noise_map_has_all_the_variance(different):
-    parameters = Parameters.from_mapping({"jt_matching": "none"})
-    calibration = calibrate(Stack(different.exposures_adu), NOISE, parameters.jt, 2)
-    noise = calibration.noise(NOISE)
-    signal = np.maximum(calibration.matched.template_e, 0)
-    expected = (signal + 3.4**2) * calibration.inflation
-    assert np.allclose(noise.variance_adu2(signal), expected, rtol=1e-3)
 
 
 def test_adaptive_diagram_flags_fewer_differences(different):

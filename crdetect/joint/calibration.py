@@ -1,4 +1,4 @@
-"""Joint detection step by step: match the exposures, fit their noise, compare hypotheses."""
+"""What makes the exposures differ: matched to each other, and their noise fitted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.joint.matching import Matched, background_differences, gradients, match
 from crdetect.joint.noise_model import NoiseModel, fit_noise_model
 from crdetect.noise import Noise
 from crdetect.parameters import Joint
-from crdetect.stack import Stack, Statistics
+from crdetect.stack import Stack
 
 _logger = logging.getLogger(__name__)
 
@@ -94,25 +93,6 @@ class Calibration:
         return [np.maximum(template + own / gain, 0) for own in self.matched.differences_e]
 
 
-@dataclass(frozen=True)
-class JointHits:
-    """What joint detection found.
-
-    Attributes
-    ----------
-    crmasks : (N, rows, columns) array of bool
-        Hits of each exposure.
-    mediancr : (rows, columns) array of bool
-        Pixels hit at least c times.
-    limit_adu : (rows, columns) array of float32
-        How far above the lowest value an isolated hit is.
-    """
-
-    crmasks: np.ndarray
-    mediancr: np.ndarray
-    limit_adu: np.ndarray
-
-
 def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Calibration:
     """Match the exposures and fit their noise model.
 
@@ -127,7 +107,7 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
     workers : int
         Threads.
     """
-    exposures = _electrons(stack, noise)
+    exposures = electrons(stack, noise)
     rnoise2 = np.square(np.float32(noise.rnoise_e))
     usable = None if stack.complete else ~np.isnan(stack.exposures).any(axis=0)
     matched = match(exposures, rnoise2, workers, passes=())
@@ -152,51 +132,7 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
     return calibration
 
 
-def find_jointly(
-    stack: Stack,
-    statistics: Statistics,
-    noise: Noise,
-    calibration: Calibration,
-    parameters: Joint,
-) -> JointHits:
-    """Find the hits of all exposures.
-
-    Parameters
-    ----------
-    stack, statistics : Stack, Statistics
-        The exposures.
-    noise : Noise
-        Gain and read noise.
-    calibration : Calibration
-        What makes the exposures differ.
-    parameters : Joint
-        Thresholds.
-    """
-    level = calibration.matched.level(_electrons(stack, noise))
-    rnoise2 = np.square(np.float32(noise.rnoise_e))
-    if parameters.jt_strong is None:
-        thresholds = Thresholds.for_false_alarms(parameters.jt_false_alarms, parameters.jt_weak)
-    else:
-        thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
-    present = None if stack.complete else ~np.isnan(stack.exposures)
-    crmasks = find_hits(level, present, rnoise2, calibration.inflation, thresholds)
-    lowest = np.minimum.reduce(level)
-    sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * calibration.inflation)
-    often = crmasks.sum(axis=0, dtype=np.uint8) >= statistics.coincidences
-    often[often] = _height(level[:, often], crmasks[:, often], statistics.coincidences) > (
-        np.float32(parameters.jt_coincidence) * sigma[often]
-    )
-    limit = np.float32(np.sqrt(2) * thresholds.strong) * sigma / np.float32(noise.gain)
-    return JointHits(crmasks, often, limit)
-
-
-def _height(level: np.ndarray, hit: np.ndarray, coincidences: int) -> np.ndarray:
-    """How far the c-th highest hit of each pixel is above the highest clean value."""
-    hits = np.sort(np.where(hit, level, -np.inf), axis=0)[-coincidences]
-    return hits - np.where(hit, -np.inf, level).max(axis=0)
-
-
-def _electrons(stack: Stack, noise: Noise) -> np.ndarray:
+def electrons(stack: Stack, noise: Noise) -> np.ndarray:
     """Exposures in electrons; a missing value is the lowest of the others, which is harmless."""
     exposures = stack.exposures * np.float32(noise.gain)
     if stack.complete:

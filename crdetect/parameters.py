@@ -237,8 +237,8 @@ class Inputs(Block):
 
     images: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
-        Field(min_length=3),
-        Accepts("a list of three or more FITS files"),
+        Field(min_length=2),
+        Accepts("a list of FITS files: three or more, two for joint detection"),
     ] = Field(description="equivalent exposures, in order")
     extnum: Annotated[
         Count | str | None, BeforeValidator(_digits), Accepts("an extension's number or name")

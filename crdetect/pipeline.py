@@ -366,6 +366,11 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
     noise.check_shape(stack.shape)
     stack.check_coincidences(parameters.mm.mm_cr_coincidences)
     general, mm, shape = parameters.general, parameters.mm, stack.shape
+    if len(stack) < 3 and not general.uses_joint:
+        raise InputError(
+            f"crmethod: {general.crmethod} needs at least 3 exposures, not {len(stack)}; accepted "
+            "for two: joint, joint_lacosmic and its like"
+        )
     _check_one_per_exposure("flux_factor", general.flux_factor, len(stack))
     region_mask(general.flux_factor_regions, shape, "flux_factor_regions")
     if general.uses_mm:

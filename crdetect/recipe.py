@@ -298,7 +298,7 @@ class SchemaRecipe(BaseRecipe):
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
         n = len(rinput.obresult.frames)
-        faults = [f"frames must be three or more equivalent exposures, not {n}"] if n < 3 else []
+        faults = [f"frames must be two or more equivalent exposures, not {n}"] if n < 2 else []
         faults += self._faults
         faults += [unknown_parameter(name, self.requirements()) for name in others]
         inputs, more = validate_block(self.model, self.given(rinput, self.model.model_fields))

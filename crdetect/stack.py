@@ -27,8 +27,8 @@ class Stack:
     Raises
     ------
     InputError
-        With fewer than three exposures, arrays that are not 2-D, or an exposure without any
-        finite value.
+        With fewer than two exposures, arrays that are not 2-D, or an exposure without any finite
+        value.
     """
 
     exposures: np.ndarray
@@ -37,8 +37,8 @@ class Stack:
         exposures = np.asarray(self.exposures, dtype=np.float32)
         if exposures.ndim != 3:
             raise InputError(f"a stack has 3 dimensions (N, rows, columns), not {exposures.ndim}")
-        if len(exposures) < 3:
-            raise InputError(f"at least 3 exposures are needed, not {len(exposures)}")
+        if len(exposures) < 2:
+            raise InputError(f"at least 2 exposures are needed, not {len(exposures)}")
         for i, exposure in enumerate(exposures, start=1):
             if not np.isfinite(exposure).any():
                 raise InputError(f"exposure {i} has no finite value")
@@ -60,8 +60,8 @@ class Stack:
         return not np.isnan(self.exposures).any()
 
     def check_coincidences(self, coincidences: int) -> None:
-        """Raise InputError unless 2 ≤ c < N."""
-        if not 2 <= coincidences < len(self):
+        """Raise InputError unless 2 ≤ c < N; of two exposures, c is 1 whatever it should be."""
+        if len(self) > 2 and not 2 <= coincidences < len(self):
             raise InputError(
                 f"mm_cr_coincidences must be at least 2 and less than the number of exposures "
                 f"({len(self)}), not {coincidences}"
@@ -81,6 +81,7 @@ class Stack:
             If c is not less than the number of exposures.
         """
         self.check_coincidences(coincidences)
+        coincidences = min(coincidences, len(self) - 1)
         planes = {
             name: np.empty(self.shape, np.float32)
             for name in ("min2d", "median2d", "mean2d", "max2d")

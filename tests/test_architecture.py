@@ -28,6 +28,7 @@ HOUSE = {
     "detectors/": "__init__ base fill lacosmic pycosmic networks deepcr conn",
     "mm/": "__init__ scene diagram simulation groups analytic boundary criterion method shape flux "
     "offsets",
+    "joint/": "__init__ matching noise_model calibration hits detection",
     "plots/": "__init__",
     "interactive/": "__init__ keys terminal window histogram diagnostic verify session",
 }

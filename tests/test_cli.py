@@ -313,7 +313,7 @@ BAD_INPUTS = {
     no_fits: ("exposure_2.fits", "cannot be read as FITS"),
     truncated: ("exposure_2.fits", "cannot be read as FITS"),
     missing: ("exposure_2.fits", "no file"),
-    two_exposures: ("images", "three or more"),
+    two_exposures: ("at least 3 exposures, not 2", "joint"),
     same_file: ("exposure_1.fits", "twice"),
     misspelt: ("mm_dilatation", "did you mean mm_dilation"),
     unknown_at_the_top: ("rnoize", "did you mean rnoise"),

@@ -291,7 +291,7 @@ def test_mediancr_draws_each_flagged_pixel_once(detection, figure):
     for code, start in (
         (ADDED, "added"),
         (AUX_ONLY, "aux only"),
-        (MM_ONLY, "M.M. only"),
+        (MM_ONLY, "M.M. or joint only"),
         (BOTH, "both"),
     ):
         y, x = np.nonzero(codes == code)
@@ -467,7 +467,7 @@ def test_mediancr_title_and_legend(detection, figure):
     for name, number in detection.features.counts().items():
         assert f"{name} {number}" in title
     texts = legend_texts(figure)
-    for code, start in ((ADDED, "added"), (MM_ONLY, "M.M. only"), (BOTH, "both")):
+    for code, start in ((ADDED, "added"), (MM_ONLY, "M.M. or joint only"), (BOTH, "both")):
         assert f"{start} (code {code}): {np.count_nonzero(detection.codes == code)}" in texts
     assert f"not flagged: {np.count_nonzero(detection.codes == 0)}" in texts
     assert "no value" not in texts
@@ -496,7 +496,7 @@ def test_mediancr_without_flagged_pixels():
 def drawn_codes(ax, shape):
     """Codes of the pixels marked on an image."""
     codes = np.zeros(shape, np.uint8)
-    starts = {ADDED: "added", AUX_ONLY: "aux only", MM_ONLY: "M.M. only", BOTH: "both"}
+    starts = {ADDED: "added", AUX_ONLY: "aux only", MM_ONLY: "M.M. or joint only", BOTH: "both"}
     for code, start in starts.items():
         (line,) = labelled(ax, start)
         x, y = line.get_data()
@@ -546,7 +546,7 @@ def test_crmask_draws_one_exposure(detection, number):
     assert pixels.get_ylabel() == f"exposure {number} − min2d (ADU)"
     assert f"CRMASK{number}" in title(figure)
     y, x = np.nonzero((hits.codes(mask)) == MM_ONLY)
-    (line,) = labelled(pixels, "M.M. only")
+    (line,) = labelled(pixels, "M.M. or joint only")
     height = exposure[y, x] - detection.statistics.min2d[y, x]
     assert_allclose(sorted(line.get_ydata()), sorted(height))
 
@@ -656,7 +656,7 @@ def test_flux_figure_marks_the_factor_at_the_maximum(differing):
 def test_number_figure_shows_the_exposure_between(differing):
     """Of exposures of flux 0.8, 1 and 1.2 the second one is the median more often."""
     figure = number_at_median(differing.flux)
-    image, shares, _ = figure.axes
+    image, shares = figure.axes[:2]
     shown = image.get_images()[0].get_array()
     assert_array_equal(shown, differing.flux.number_at_median)
     heights = [bar.get_height() for bar in shares.patches]

@@ -40,7 +40,7 @@ class Look:
 LOOKS = {
     ADDED: Look("added (code 1)", PURPLE, "D", 3.2),
     AUX_ONLY: Look("aux only (code 3)", GREEN, "s", 4.0),
-    MM_ONLY: Look("M.M. only (code 2)", SKY, "^", 4.5),
+    MM_ONLY: Look("M.M. or joint only (code 2)", SKY, "^", 4.5),
     BOTH: Look("both (code 4)", VERMILLION, "o", 4.5),
 }
 """Look of each code, in the order of drawing."""

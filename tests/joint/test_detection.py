@@ -129,3 +129,26 @@ def test_adaptive_diagram_flags_fewer_differences(different):
 def test_fluxes_are_not_divided_out_as_well(equivalent):
     with pytest.raises(crdetect.InputError, match="apply_flux_factor_to: simulated"):
         run(equivalent, flux_factor=1.0, apply_flux_factor_to="original")
+
+
+def test_two_exposures(equivalent):
+    stack = Stack(equivalent.exposures_adu[:2])
+    parameters = Parameters.from_mapping({"crmethod": "joint"})
+    detection = crdetect.detect(stack, NOISE, parameters)
+    sigma = np.sqrt(equivalent.signal_e + 3.4**2)
+    hit = equivalent.charge_e[:2] > 5 * sigma
+    once = hit.sum(axis=0) == 1
+    assert (detection.masks.crmasks & hit)[:, once].sum() > 0.93 * once.sum()
+    assert (detection.masks.mediancr & once).sum() > 0.93 * once.sum()
+    combined = detection.combine(stack, NOISE)
+    other = np.where(hit[0], stack.exposures[1], stack.exposures[0])
+    found = once & detection.masks.mediancr
+    for name in ("mediancr", "meancr"):
+        assert np.array_equal(combined[name].value[found], other[found])
+
+
+@pytest.mark.parametrize("crmethod", ["mm_lacosmic", "lacosmic", "mmcosmic"])
+def test_two_exposures_are_for_joint_detection_only(equivalent, crmethod):
+    parameters = Parameters.from_mapping({"crmethod": crmethod})
+    with pytest.raises(crdetect.InputError, match="at least 3 exposures, not 2; accepted for two"):
+        crdetect.detect(Stack(equivalent.exposures_adu[:2]), NOISE, parameters)

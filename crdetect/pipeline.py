@@ -134,8 +134,14 @@ class Detection:
         return Parameters.from_mapping(self.parameters.to_mapping() | used | alone)
 
     def combine(self, stack: Stack, noise: Noise) -> dict[str, Combination]:
-        """Combine the exposures with these masks, as the parameters ask for."""
+        """Combine the exposures with these masks, as the parameters ask for.
+
+        Where they were matched, the noise that gives the variance of single values is that of the
+        fitted model.
+        """
         general = self.parameters.general
+        if self.calibration is not None:
+            noise = self.calibration.noise(noise)
         if general.divides_by_flux:
             stack = divided(stack, self.flux.factors)
         return combine(

@@ -152,3 +152,13 @@ def test_two_exposures_are_for_joint_detection_only(equivalent, crmethod):
     parameters = Parameters.from_mapping({"crmethod": crmethod})
     with pytest.raises(crdetect.InputError, match="at least 3 exposures, not 2; accepted for two"):
         crdetect.detect(Stack(equivalent.exposures_adu[:2]), NOISE, parameters)
+
+
+def test_variance_of_single_values_is_that_of_the_noise_model(different):
+    detection = run(different)
+    combined = detection.combine(Stack(different.exposures_adu), NOISE)["min"]
+    signal = np.maximum(combined.value, 0)
+    plain = signal + 3.4**2
+    assert (combined.variance >= 0.999 * plain).all()
+    steep = detection.calibration.inflation > 1.2
+    assert (combined.variance > 1.1 * plain)[steep & (signal > 100)].mean() > 0.9

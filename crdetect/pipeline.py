@@ -552,6 +552,8 @@ def _fill_what_aux_missed(
 def _detect_in_meancr(
     examined: Examined, parameters: Parameters, crmasks: np.ndarray, auxclean: np.ndarray
 ) -> np.ndarray:
+    if parameters.general.detector is None:
+        return np.zeros(examined.stack.shape, bool)
     noise = examined.noise
     combiner = Combiner(examined.stack, examined.statistics, noise)
     use_aux = parameters.general.use_auxmedian

@@ -32,7 +32,7 @@ _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
 _NEAR = np.array([1.0 if 0 in place else 0.5 for place in _NEIGHBOURS], np.float32)[:, np.newaxis]
 
 _LOO_CANDIDATE, _RANGE_CANDIDATE = 2.0, 2.9  # σ: below, no prior makes a pixel a hit
-_LEAST_CHANCE = 0.02  # that counts for the neighbours
+_LEAST_CHANGE = 0.02  # of the probability of a hit: less does not matter to the neighbours
 _LEAST_EVIDENCE = 3.5  # log odds that values differ: less is no hit, unless beside one
 _BOX_PX = 7
 _VARIANCE_OF_LOWEST = 0.56  # of three normal values; of more values a little less
@@ -112,11 +112,11 @@ def find_hits(
     (read noise as photons). Besag 1986, J. R. Stat. Soc. B 48, 259 (iterated conditional modes).
     """
     candidates = _Candidates.among(level_e, present, rnoise2_e2, inflation)
-    candidates.judge(thresholds, candidates.remarkable())
+    changed = candidates.judge(thresholds, candidates.remarkable())
     for _ in range(_ROUNDS):
-        beside = candidates.beside_hits()
-        if not candidates.judge(thresholds, beside):
+        if not changed.size:
             break
+        changed = candidates.judge(thresholds, candidates.beside(changed))
     return candidates.mask()
 
 
@@ -311,14 +311,14 @@ class _Candidates:
         finite = np.where(np.isfinite(self.evidence), self.evidence, 0)
         return np.flatnonzero(finite.sum(axis=0) > _LEAST_EVIDENCE)
 
-    def beside_hits(self) -> np.ndarray:
-        """Candidates with a neighbour that may be hit."""
+    def beside(self, some: np.ndarray) -> np.ndarray:
+        """Candidates that some have for a neighbour."""
         mask = np.zeros(self.shape[1:], bool)
-        mask.flat[self.place[self.chance[:, :-1].max(axis=0) > _LEAST_CHANCE]] = True
+        mask.flat[self.place[some]] = True
         return np.flatnonzero(dilate(mask, 1).ravel()[self.place])
 
-    def judge(self, thresholds: Thresholds, which: np.ndarray) -> bool:
-        """Compare the hypotheses for some candidates; tell if another became the best for any."""
+    def judge(self, thresholds: Thresholds, which: np.ndarray) -> np.ndarray:
+        """Compare the hypotheses for some candidates; return those whose chances changed."""
         prior = self._prior(thresholds, which)
         scores = np.full((len(self.hit), which.size), -np.inf, np.float32)
         scores[0] = 0
@@ -327,9 +327,10 @@ class _Candidates:
             same = np.flatnonzero(counts == count)
             for k in range(1, count):
                 scores[k, same] = self._score(k, count, which[same], prior[:, same], thresholds)
-        before = self.hit[:, which]
+        before = self.chance[:, which]
         self._take(scores, which)
-        return not np.array_equal(before, self.hit[:, which])
+        change = np.abs(self.chance[:, which] - before).max(axis=0)
+        return which[change > _LEAST_CHANGE]
 
     def _score(self, k, count, pixels, prior, thresholds) -> np.ndarray:
         """Logarithm of the odds of k hits against none."""

@@ -130,6 +130,9 @@ class Detection:
         used = self.used()
         if "mm_xy_offsets" in used:
             used["mm_crosscorr_region"] = None  # where they were measured
+        if np.isinf(used.get("mm_nbinom_shape", 0)):
+            del used["mm_nbinom_shape"]
+            used["mm_photon_distribution"] = "poisson"
         alone = {"interactive": False, "verify_cr": False}
         return Parameters.from_mapping(self.parameters.to_mapping() | used | alone)
 

@@ -33,6 +33,9 @@ OPTIONAL = {
     "mm_threshold",
     "mm_threshold_rnoise",
     "mm_seed",
+    "jt_strong",
+    "jt_matching",
+    "jt_noise_terms",
 }
 NUMERIC = [
     name
@@ -41,7 +44,11 @@ NUMERIC = [
     or type(p.default[0] if isinstance(p.default, tuple) else p.default) in (int, float)
 ]
 FLAGS = [name for name, (_, p) in DESCRIBED.items() if isinstance(p.default, bool)]
-CHOICES = [name for name, (_, p) in DESCRIBED.items() if isinstance(p.default, str)]
+CHOICES = [
+    name
+    for name, (_, p) in DESCRIBED.items()
+    if isinstance(p.default, str) and name != "jt_noise_terms"
+]
 NONES = [None, "", "none", "null", " None "]
 OFFSETS = [{"mm_xy_offsets": [[0, 0]] * 3}, {"mm_crosscorr_region": [1, 40, 1, 40]}]
 CALIBRATED = ["mm_synthetic: median", "mm_boundary_fit: spline", "no offsets"]
@@ -546,7 +553,7 @@ def test_inputs(given, expected):
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("images", ["a.fits", "b.fits"]),
+        ("images", ["a.fits"]),
         ("images", "a.fits"),
         ("images", ["a.fits", "b.fits", ""]),
         ("images", ["a.fits", "b.fits", None]),

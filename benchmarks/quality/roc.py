@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -106,13 +105,9 @@ def draw(
     names : sequence of str
         Fields.
     """
-    figure, axes = plt.subplots(
-        len(PANELS),
-        len(names),
-        figsize=(4.2 * len(names) + 0.6, 4 * len(PANELS) + 0.8),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (4.2 * len(names) + 0.6, 4 * len(PANELS) + 0.8)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(PANELS), len(names), squeeze=False)
     for row, measures in zip(axes, PANELS, strict=True):
         for axis, name in zip(row, names, strict=True):
             _draw_panel(axis, curves, points, name, measures)

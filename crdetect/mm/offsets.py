@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from crdetect.errors import InputError
 from crdetect.noise import Noise
 from crdetect.parameters import MM
 from crdetect.stack import Stack
+
+_logger = logging.getLogger(__name__)
 
 LEAST_SIDE_PX = 32
 """Least side of the region where offsets are measured."""
@@ -86,7 +89,15 @@ def find_offsets(
     if parameters.mm_crosscorr_region is None:
         return None
     xmin, xmax, ymin, ymax = parameters.mm_crosscorr_region
-    return measure_offsets(images_adu, noises, (slice(ymin - 1, ymax), slice(xmin - 1, xmax)))
+    region = (slice(ymin - 1, ymax), slice(xmin - 1, xmax))
+    offsets = measure_offsets(images_adu, noises, region)
+    for number, direction in offsets.unknown:
+        _logger.warning(
+            "offset of exposure %d in %s is not known from mm_crosscorr_region: 0 is used",
+            number,
+            direction,
+        )
+    return offsets
 
 
 def aligned(stack: Stack, noise: Noise, parameters: MM) -> Stack:

@@ -20,7 +20,7 @@ from crdetect.pipeline import examine
 from crdetect.simulate import simulate_exposures
 
 _TELLS_BUTTONS = "buttons" in inspect.signature(MouseEvent).parameters  # matplotlib ≥ 3.10
-WAIT_S = 90
+WAIT_S = 180
 NOISE = crdetect.Noise(gain=1.0, rnoise_adu=3.4)
 
 

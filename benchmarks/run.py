@@ -31,14 +31,17 @@ from rich.console import Console
 from rich.table import Table
 
 from crdetect.noise import Noise
-from crdetect.parameters import Parameters, yaml_value
+from crdetect.parameters import BLOCKS, Parameters, yaml_value
 from crdetect.simulate import simulate_exposures
 
 NEXPOSURES, GAIN, RNOISE_ADU, HIT_SHARE, SEED = 3, 1.0, 3.4, 0.006, 20260
 REFERENCE_SHAPE, LARGE_SHAPE = (2016, 1596), (4096, 4112)
 LARGE_LIMIT_GIB, LARGE_LIMIT_OF_NETWORKS_GIB = 3.0, 4.0
 METHODS, LARGE_METHODS = ("mm_pycosmic", "mm_lacosmic"), ("mm_pycosmic",)
-OURS_ALONE = ("device", "mm_simulation", "mm_false_pixels")  # parameters
+OURS_ALONE = (  # parameters
+    *("device", "mm_simulation", "mm_false_pixels", "pixels_to_be_ignored_in_mediancr"),
+    *BLOCKS["jt"].model_fields,
+)
 NEED_PYCOSMIC = ("mm_pycosmic", "pycosmic")
 NEED_COSMIC_CONN = ("mm_conn", "conn")
 SURE = ("lacosmic", "pycosmic", "deepcr", "conn")  # no random numbers: masks can be compared

@@ -155,10 +155,16 @@ def look_around(level_e: np.ndarray, rnoise2_e2: float | np.ndarray) -> Surround
     Surroundings
         The variance is that of the prediction in the 7 × 7 pixels around, beyond noise.
     """
-    lowest = np.minimum.reduce(level_e)
-    noise2 = np.maximum(lowest, 0) + rnoise2_e2
-    rise = -ndtri((1 - 0.375) / (len(level_e) + 0.25))  # Blom: from the minimum to the mean
-    expected = lowest + np.float32(rise) * np.sqrt(noise2)
+    rise = np.float32(-ndtri((1 - 0.375) / (len(level_e) + 0.25)))  # Blom: minimum to mean
+    noise2, expected = np.empty((2, *level_e.shape[1:]), np.float32)
+
+    def expect_rows(rows: slice) -> None:
+        lowest = np.minimum.reduce(level_e[:, rows])
+        read = rnoise2_e2[rows] if np.ndim(rnoise2_e2) else rnoise2_e2
+        noise2[rows] = np.maximum(lowest, 0) + read
+        expected[rows] = lowest + rise * np.sqrt(noise2[rows])
+
+    for_row_blocks(expect_rows, noise2.shape)
     ring = np.full((3, 3), 1 / 8, np.float32)
     ring[1, 1] = 0
     mean = cv2.filter2D(expected, -1, ring, borderType=cv2.BORDER_REFLECT)

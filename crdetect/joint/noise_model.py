@@ -17,6 +17,7 @@ from scipy.optimize import nnls
 from scipy.special import gammainc, gammaincc
 
 from crdetect.masks import dilate
+from crdetect.stack import for_row_blocks
 
 _MOST_PIXELS = 60_000
 _ROUNDS, _WINSORED_ROUNDS = 20, 6
@@ -205,10 +206,16 @@ def _spread(squares, signal, known, modelled) -> Spread:
 
 def _far_from_hits(level, variance_e2) -> np.ndarray:
     """Tell where no value is far above the others, nor around."""
-    highest = np.maximum.reduce(level)
-    others = (np.add.reduce(level) - highest) / np.float32(len(level) - 1)
-    limit = _HIT * np.sqrt(np.maximum(others, 0) + variance_e2)
-    return ~dilate(highest - others > limit, _AROUND_PX)
+    far = np.empty(level.shape[1:], bool)
+
+    def find_rows(rows: slice) -> None:
+        highest = np.maximum.reduce(level[:, rows])
+        others = (np.add.reduce(level[:, rows]) - highest) / np.float32(len(level) - 1)
+        limit = np.float32(_HIT) * np.sqrt(np.maximum(others, 0) + variance_e2[rows])
+        np.greater(highest - others, limit, out=far[rows])
+
+    for_row_blocks(find_rows, far.shape)
+    return ~dilate(far, _AROUND_PX)
 
 
 def _sample(template, slopes, rnoise2, usable) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ TERMS = ("excess", "flux2", "shift_x2", "shift_y2")
 """Names of the terms of the noise model: n, a, b, c."""
 
 _SMOOTHING_PX = 0.6
+_LEAST_RNOISE_E = 0.1
 _BEFORE_MATCHING = NoiseModel(0.0, 0.3**2, 0.4**2, 0.4**2)
 _AFTER_MATCHING = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2)
 
@@ -108,7 +109,7 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
         Threads.
     """
     exposures = electrons(stack, noise)
-    rnoise2 = np.square(np.float32(noise.rnoise_e))
+    rnoise2 = read_variance_e2(noise)
     usable = None if stack.complete else ~np.isnan(stack.exposures).any(axis=0)
     matched = match(exposures, rnoise2, workers, passes=())
     slopes = gradients(matched.template_e, _SMOOTHING_PX)
@@ -122,7 +123,11 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
         level = matched.level(exposures)
         model = fit_noise_model(level, matched.template_e, slopes, rnoise2, _AFTER_MATCHING, usable)
     if parameters.jt_noise_terms != "auto":
-        model = NoiseModel(0.0, *(parameters.jt_noise_terms or (0.0, 0.0, 0.0)))
+        flux, shift_x, shift_y = parameters.jt_noise_terms or (0.0, 0.0, 0.0)
+        given = NoiseModel(0.0, flux, shift_x, shift_y)
+        model = replace(
+            given, measured_rnoise_e=model.measured_rnoise_e, photon_slope=model.photon_slope
+        )
     known = np.maximum(matched.template_e, 0) + rnoise2
     extra = model.extra_variance_e2(matched.template_e, slopes)
     inflation = 1 + extra / np.maximum(known, np.float32(1e-3))
@@ -130,6 +135,11 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
     for line in calibration.summary():
         _logger.info("%s", line)
     return calibration
+
+
+def read_variance_e2(noise: Noise) -> float | np.ndarray:
+    """Return the square of the read noise, electrons²; of a noiseless detector a little."""
+    return np.square(np.maximum(np.float32(noise.rnoise_e), np.float32(_LEAST_RNOISE_E)))
 
 
 def electrons(stack: Stack, noise: Noise) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crdetect.joint.calibration import Calibration, electrons
+from crdetect.joint.calibration import Calibration, electrons, read_variance_e2
 from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.noise import Noise
 from crdetect.parameters import Joint
@@ -53,7 +53,7 @@ def find_jointly(
         Thresholds.
     """
     level = calibration.matched.level(electrons(stack, noise))
-    rnoise2 = np.square(np.float32(noise.rnoise_e))
+    rnoise2 = read_variance_e2(noise)
     if parameters.jt_strong is None:
         thresholds = Thresholds.for_false_alarms(parameters.jt_false_alarms, parameters.jt_weak)
     else:

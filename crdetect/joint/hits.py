@@ -196,10 +196,11 @@ def deviances(
     deviances, means : (N, n) arrays
         Of the first, the first two… values; and their means, electrons.
     """
-    photons = np.maximum(values + rnoise2, _LEAST_LEVEL_E)
+    # of bright pixels the sums are millions of times their differences
+    photons = np.maximum(values + rnoise2, _LEAST_LEVEL_E).astype(np.float64)
     sums = np.cumsum(photons, axis=0)
     logs = np.cumsum(photons * np.log(photons), axis=0)
-    number = np.arange(1, len(values) + 1, dtype=np.float32)[:, np.newaxis]
+    number = np.arange(1.0, len(values) + 1)[:, np.newaxis]
     means = sums / number
     alone = 2 * np.maximum(logs - sums * np.log(means), 0) / inflation
     if around is None:
@@ -292,7 +293,8 @@ class _Candidates:
         n, size = self.values.shape
         with np.errstate(invalid="ignore"):  # infinite: missing
             found, self.means = deviances(self.values, self.rnoise2, self.inflation, self.around)
-            self.evidence = 0.5 * np.diff(found, axis=0, prepend=0)
+            self.evidence = (0.5 * np.diff(found, axis=0, prepend=0)).astype(np.float32)
+            self.means = self.means.astype(np.float32)
         self.hit = np.zeros((n, size + 1), bool)
         self.chance = np.zeros((n, size + 1), np.float32)
         self.charge = np.zeros((n, size + 1), np.float32)
@@ -387,5 +389,5 @@ class _Candidates:
         clean = counts - np.maximum(number, 1)
         base = np.take_along_axis(self.means[:, which], clean[np.newaxis] - 1, axis=0)[0]
         values = np.take_along_axis(self.values[:, which], ranks, axis=0)
-        charge = (values - base) / self._sigma(base, which)
-        self.charge[:, which] = np.where(valid, np.maximum(charge, 0), 0)
+        above = np.where(valid, np.maximum(np.where(valid, values, 0) - base, 0), 0)
+        self.charge[:, which] = above / self._sigma(base, which)

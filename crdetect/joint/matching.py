@@ -32,6 +32,7 @@ _WINSOR = 3.0  # sigma: larger residuals pull no harder
 _SMOOTH_MINIMUM_PX, _SMOOTH_TEMPLATE_PX = 0.8, 0.6
 _CONTINUUM_PX = 41
 _WEAK = 1e-3  # ridge that makes all windows solvable, times the mean information
+_LEAST_INFORMATION = 1e-12  # of windows where nothing is
 _ROUNDS = 5
 _SIGNIFICANT = 3.0  # error bars: spread of the coefficients that counts
 _WIDEST_TILE = 1 << 18  # pixels
@@ -87,11 +88,11 @@ class Matched:
     fluxes: np.ndarray
     shifts_px: np.ndarray
 
-    def level(self, exposures_e: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def level(self, exposures_e: np.ndarray) -> np.ndarray:
         """Subtract the differences: clean values of a pixel then have one expectation."""
         if self.differences_e is None:
             return exposures_e
-        return np.subtract(exposures_e, self.differences_e, out=out)
+        return exposures_e - self.differences_e
 
 
 def match(
@@ -326,7 +327,7 @@ def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.nda
     """Variance of each coefficient over windows and exposures, beyond its errors; 0: no sign."""
     k = information.shape[-1]
     scale = np.trace(information, axis1=-2, axis2=-1)[..., np.newaxis, np.newaxis] / k
-    inverse = np.linalg.inv(information + np.eye(k) * (_WEAK * scale + np.finfo(float).tiny))
+    inverse = np.linalg.inv(information + np.eye(k) * (_WEAK * scale + _LEAST_INFORMATION))
     found = inverse @ projections
     errors = np.diagonal(inverse, axis1=-2, axis2=-1)
     variances = np.zeros(k)

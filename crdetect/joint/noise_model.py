@@ -28,6 +28,7 @@ _WINSORED = gammainc(1.5, _WINSOR / 2) + _WINSOR * gammaincc(0.5, _WINSOR / 2)
 _CUT_MEAN = gammainc(1.5, _CUT / 2) / gammainc(0.5, _CUT / 2)
 _SIGNIFICANT = 2.0  # error bars
 _RIDGE = 1e-9
+_LEAST_SCALE = 1e-100  # of a term that is 0 everywhere
 _LEVELS = 30  # of the signal, with the same number of pixels each
 _LEAST_VARIANCE_E2 = 1e-6
 _HIT, _AROUND_PX = 5.0, 2  # σ above the others, and pixels: where a cosmic ray may be
@@ -191,8 +192,7 @@ def _spread(squares, signal, known, modelled) -> Spread:
     seen = np.where(used, ratio, 0).sum(axis=0) * modelled / _CUT_MEAN
     edges = np.quantile(signal, np.linspace(0, 1, _LEVELS + 1))
     level = np.clip(np.searchsorted(edges, signal, side="right") - 1, 0, _LEVELS - 1)
-    number = np.bincount(level, minlength=_LEVELS)
-    filled = number > 0
+    filled = np.bincount(level, used.sum(axis=0), _LEVELS) > 0
 
     def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         total = np.bincount(level, values, _LEVELS)[filled]
@@ -221,7 +221,7 @@ def _far_from_hits(level, variance_e2) -> np.ndarray:
 def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
     """Take pixels of all levels of signal, the bright and steep half more than the rest."""
     steepness = np.square(template) + np.square(slopes[0]) + np.square(slopes[1])
-    informative = (steepness / (np.maximum(template, 0) + rnoise2)).ravel()
+    informative = (steepness / np.maximum(template + rnoise2, _LEAST_VARIANCE_E2)).ravel()
     bright = informative > np.quantile(informative[::37], 0.5)
     groups = []
     for chosen in (bright, ~bright):
@@ -243,7 +243,7 @@ def _improve(coefficients, squares, terms, known, number) -> tuple[np.ndarray, n
         found = np.where(kept, ratio, 0).sum(axis=0) / np.maximum(counts, 1) / _CUT_MEAN
     root = np.sqrt(counts) / variance
     design = terms * root
-    scale = np.sqrt(np.square(design).sum(axis=1)) + np.finfo(float).tiny
+    scale = np.sqrt(np.square(design).sum(axis=1)) + _LEAST_SCALE
     information = design @ design.T / scale / scale[:, np.newaxis] + _RIDGE * np.eye(len(terms))
     triangle = np.linalg.cholesky(information)
     projection = design @ ((found * variance - known) * root) / scale

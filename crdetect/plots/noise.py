@@ -52,7 +52,7 @@ def _draw_spread(ax, calibration: Calibration) -> None:
     )
     spread = calibration.model.spread
     if spread is None:
-        ax.text(0.5, 0.5, "too few clean pixels", ha="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "nothing was fitted", ha="center", transform=ax.transAxes)
         return
     x = np.maximum(spread.signal_e, 0.1)
     ax.loglog(x, spread.measured, "o", color=SKY, markeredgecolor="k", label="measured")

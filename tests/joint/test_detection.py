@@ -162,3 +162,22 @@ def test_variance_of_single_values_is_that_of_the_noise_model(different):
     assert (combined.variance >= 0.999 * plain).all()
     steep = detection.calibration.inflation > 1.2
     assert (combined.variance > 1.1 * plain)[steep & (signal > 100)].mean() > 0.9
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (5, 40), (33, 33), (3, 300)])
+@pytest.mark.parametrize("rnoise", [0.0, 3.4])
+@pytest.mark.parametrize("n", [2, 3, 9])
+def test_whatever_comes_there_is_an_answer(shape, rnoise, n):
+    rng = np.random.default_rng(1)
+    noise, parameters = Noise(1.0, rnoise), Parameters.from_mapping({"crmethod": "joint"})
+    level = noise.draw_adu(np.full((n, *shape), 50.0), rng)
+    level[0, 2, 2] += 2000
+    for exposures in (level, np.zeros_like(level), np.full_like(level, 6e4), level - 1e4):
+        masks = crdetect.detect(Stack(exposures), noise, parameters).masks
+        assert masks.crmasks.mean() < 0.1
+    assert crdetect.detect(Stack(level), noise, parameters).masks.crmasks[0, 2, 2]
+    holes = level.copy()
+    holes[0], holes[1, :, 0], holes[:, 1] = np.nan, np.nan, np.nan
+    holes[0, 2, 2] = 50.0
+    masks = crdetect.detect(Stack(holes), noise, parameters).masks
+    assert not (masks.crmasks & np.isnan(holes)).any()

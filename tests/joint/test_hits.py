@@ -101,6 +101,12 @@ def test_false_alarms_are_at_most_as_many_as_asked_for(signal, asked):
     assert np.count_nonzero(hits.sum(axis=0) > 1) <= 2
 
 
+@pytest.mark.parametrize("n", [3, 9])
+def test_very_bright_pixels_have_no_more_false_alarms(n):
+    level = exposures(11, 1e6, n, (300, 500))
+    assert find(level, Thresholds.for_false_alarms(100.0, 1.5)).sum() / n / 0.15 < 150
+
+
 def test_threshold_is_a_normal_quantile():
     assert Thresholds.for_false_alarms(10.0, 0.0).strong == pytest.approx(norm.isf(1e-5))
 

@@ -221,7 +221,8 @@ def _far_from_hits(level, variance_e2) -> np.ndarray:
 def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
     """Take pixels of all levels of signal, the bright and steep half more than the rest."""
     steepness = np.square(template) + np.square(slopes[0]) + np.square(slopes[1])
-    informative = (steepness / np.maximum(template + rnoise2, _LEAST_VARIANCE_E2)).ravel()
+    variance = np.maximum(np.maximum(template, 0) + rnoise2, _LEAST_VARIANCE_E2)
+    informative = (steepness / variance).ravel()
     bright = informative > np.quantile(informative[::37], 0.5)
     groups = []
     for chosen in (bright, ~bright):

@@ -315,7 +315,7 @@ class _Advice:
             uses.append(f"mm_photon_distribution: nbinom with mm_nbinom_shape: auto{measured}")
         text = "The exposures are not equivalent"
         if uses:
-            return f"{text}: use {', and '.join(uses)}"
+            return f"{text}: use {', and '.join(uses)}; or crmethod: joint, which matches them"
         return f"{text}; look at diagnostic_mediancr.png for what is flagged because of that"
 
 

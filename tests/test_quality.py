@@ -97,7 +97,7 @@ def test_spread_that_differs():
     shape = 30.0
     check = find(quality(nbinom_shape=shape), "bright")
     assert check.verdict is Verdict.BAD
-    measured = float(check.advice.split("(here ")[1].rstrip(")"))
+    measured = float(check.advice.split("(here ")[1].split(")")[0])
     assert measured == pytest.approx(shape, rel=0.25)
     assert find(quality(NBINOM, nbinom_shape=shape), "bright").verdict is Verdict.GOOD
 

@@ -219,6 +219,14 @@ class Job:
         }
 
 
+def _too_few(frames: int, *, two: bool) -> list[str]:
+    """Say how many frames a block must have, if it has fewer."""
+    least, text = (2, "two") if two else (3, "three")
+    if frames >= least:
+        return []
+    return [f"frames must be {text} or more equivalent exposures, not {frames}"]
+
+
 class SchemaRecipe(BaseRecipe):
     """What the recipes share: values judged by the schema, and one line where input is wrong."""
 
@@ -298,7 +306,10 @@ class SchemaRecipe(BaseRecipe):
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
         n = len(rinput.obresult.frames)
-        faults = [f"frames must be two or more equivalent exposures, not {n}"] if n < 2 else []
+        two = "crmethod" not in self.requirements() or str(values.get("crmethod")).startswith(
+            "joint"
+        )
+        faults = _too_few(n, two=two)
         faults += self._faults
         faults += [unknown_parameter(name, self.requirements()) for name in others]
         inputs, more = validate_block(self.model, self.given(rinput, self.model.model_fields))

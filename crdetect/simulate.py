@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from astropy.io import fits
-from scipy.ndimage import shift
 
 from crdetect.errors import InputError
 from crdetect.exposures import open_fits
@@ -168,7 +168,7 @@ def _signals_e(signal_e: np.ndarray, made: Settings) -> Iterator[np.ndarray]:
     flux = made.flux or (1.0,) * made.nexposures
     offsets = made.offsets_px or ((0.0, 0.0),) * made.nexposures
     for factor, (x, y) in zip(flux, offsets, strict=True):
-        moved = shift(signal_e, (y, x), mode="nearest") if x or y else signal_e
+        moved = scipy.ndimage.shift(signal_e, (y, x), mode="nearest") if x or y else signal_e
         yield factor * np.maximum(moved, 0)
 
 

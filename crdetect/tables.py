@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from astropy.io import fits
-from scipy.interpolate import BSpline
 
 from crdetect.combine import LocalMedian
 from crdetect.errors import InputError
@@ -161,7 +161,9 @@ def read_boundary(hdul: fits.HDUList, name: str = "crmasks") -> Boundary:
         x, y, weight = (np.array(table[column], float) for column in ("X", "Y", "WEIGHT"))
         degree = int(header["DEGREE"])
         splines = [number == i for i in range(1, max(1, int(header["ROUNDS"])) + 1)]
-        rounds = [Curve(BSpline(x[i], y[i][: -degree - 1], degree)) for i in splines]
+        rounds = [
+            Curve(scipy.interpolate.BSpline(x[i], y[i][: -degree - 1], degree)) for i in splines
+        ]
         points, fixed = (
             Points(x[role == kind], y[role == kind], weight[role == kind])
             for kind in ("point", "fixed")

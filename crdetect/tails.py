@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr
+import scipy
 
 _EXACT_BELOW_E = 20.0  # signals below are summed photon by photon
 _LEAST_RNOISE_E = 0.01  # a step function is drawn as steep as this
@@ -53,21 +53,19 @@ def survival(
 def _sum_of_photons(
     x_e: np.ndarray, signal_e: np.ndarray, rnoise_e: float, shape: float
 ) -> np.ndarray:
-    from scipy.stats import nbinom, poisson  # takes a quarter of a second
-
     if not signal_e.size:
         return np.empty(x_e.shape)
     if np.isfinite(shape):
-        photons = nbinom(shape, shape / (shape + signal_e[:, np.newaxis]))
+        photons = scipy.stats.nbinom(shape, shape / (shape + signal_e[:, np.newaxis]))
     else:
-        photons = poisson(signal_e[:, np.newaxis])
+        photons = scipy.stats.poisson(signal_e[:, np.newaxis])
     most = 16
     while photons.sf(most).max() > _LEAST_TAIL:
         most *= 2
     share = photons.pmf(np.arange(most + 1))
     total = np.zeros(x_e.shape)
     for number in range(most + 1):
-        total += share[:, number, np.newaxis] * ndtr((number - x_e) / rnoise_e)
+        total += share[:, number, np.newaxis] * scipy.special.ndtr((number - x_e) / rnoise_e)
     return total
 
 
@@ -80,7 +78,7 @@ def _saddlepoint(x: np.ndarray, signal: np.ndarray, rnoise: float, shape: float)
     with np.errstate(divide="ignore", invalid="ignore"):
         correction = np.where(near, -k3 / (6 * k2**1.5), 1 / u - 1 / r)
     density = np.exp(-0.5 * r**2) / np.sqrt(2 * np.pi)
-    return np.clip(ndtr(-r) + density * correction, 0.0, 1.0)
+    return np.clip(scipy.special.ndtr(-r) + density * correction, 0.0, 1.0)
 
 
 def _cumulants(

@@ -12,6 +12,7 @@ import math
 
 import cv2
 import numpy as np
+import scipy
 
 from crdetect.detectors.base import Cleaned, Detector
 from crdetect.detectors.fill import masked_median
@@ -113,9 +114,8 @@ def median_filter(image: np.ndarray, box_y: int, box_x: int) -> np.ndarray:
     """Median filter with the edge pixel repeated."""
     if box_y == box_x and box_y in (1, 3, 5):
         return cv2.medianBlur(image, box_y)
-    from scipy import ndimage  # OpenCV has no other sizes in float32
-
-    return ndimage.median_filter(image, size=(box_y, box_x), mode="nearest")
+    # OpenCV has no other sizes in float32
+    return scipy.ndimage.median_filter(image, size=(box_y, box_x), mode="nearest")
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:

@@ -9,11 +9,11 @@ is nothing around, large beside a track that was found.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.special import ndtri
 
 from crdetect.masks import dilate
 from crdetect.stack import for_row_blocks
@@ -59,7 +59,7 @@ class Thresholds:
     @classmethod
     def for_false_alarms(cls, per_megapixel: float, weak: float) -> Thresholds:
         """Let so many clean pixels of a million be taken for hits, in each exposure."""
-        return cls(float(-ndtri(per_megapixel * 1e-6)), weak)
+        return cls(-NormalDist().inv_cdf(per_megapixel * 1e-6), weak)
 
     @property
     def log_odds(self) -> float:
@@ -155,7 +155,8 @@ def look_around(level_e: np.ndarray, rnoise2_e2: float | np.ndarray) -> Surround
     Surroundings
         The variance is that of the prediction in the 7 × 7 pixels around, beyond noise.
     """
-    rise = np.float32(-ndtri((1 - 0.375) / (len(level_e) + 0.25)))  # Blom: minimum to mean
+    # from minimum to mean: Blom 1958
+    rise = np.float32(-NormalDist().inv_cdf((1 - 0.375) / (len(level_e) + 0.25)))
     noise2, expected = np.empty((2, *level_e.shape[1:]), np.float32)
 
     def expect_rows(rows: slice) -> None:

@@ -10,11 +10,11 @@ for what is left of shifts and of changes in width; none is negative.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.special import gammainc, gammaincc
 
 from crdetect.masks import dilate
 from crdetect.stack import for_row_blocks
@@ -22,10 +22,6 @@ from crdetect.stack import for_row_blocks
 _MOST_PIXELS = 60_000
 _ROUNDS, _WINSORED_ROUNDS = 20, 6
 _WINSOR, _CUT = 4.0, 9.0  # squares of differences, in units of their variance
-
-# means of χ² of one degree of freedom, winsorised and cut
-_WINSORED = gammainc(1.5, _WINSOR / 2) + _WINSOR * gammaincc(0.5, _WINSOR / 2)
-_CUT_MEAN = gammainc(1.5, _CUT / 2) / gammainc(0.5, _CUT / 2)
 _SIGNIFICANT = 2.0  # error bars
 _RIDGE = 1e-9
 _LEAST_SCALE = 1e-100  # of a term that is 0 everywhere
@@ -33,6 +29,16 @@ _LEVELS = 30  # of the signal, with the same number of pixels each
 _LEAST_VARIANCE_E2 = 1e-6
 _HIT, _AROUND_PX = 5.0, 2  # σ above the others, and pixels: where a cosmic ray may be
 _LEAST_EXCESS = 0.1  # of the read noise squared: faint wings of cosmic rays look like less
+
+
+def _squares_below(limit: float) -> tuple[float, float]:
+    """Share of the squares of normal deviations below a limit, and what they add to the mean."""
+    share = math.erf(math.sqrt(limit / 2))
+    return share, share - math.sqrt(2 * limit / math.pi) * math.exp(-limit / 2)
+
+
+_WINSORED = _squares_below(_WINSOR)[1] + _WINSOR * (1 - _squares_below(_WINSOR)[0])
+_CUT_MEAN = _squares_below(_CUT)[1] / _squares_below(_CUT)[0]
 
 
 @dataclass(frozen=True)
@@ -246,10 +252,32 @@ def _improve(coefficients, squares, terms, known, number) -> tuple[np.ndarray, n
     design = terms * root
     scale = np.sqrt(np.square(design).sum(axis=1)) + _LEAST_SCALE
     information = design @ design.T / scale / scale[:, np.newaxis] + _RIDGE * np.eye(len(terms))
-    triangle = np.linalg.cholesky(information)
     projection = design @ ((found * variance - known) * root) / scale
-    solved, _ = nnls(triangle.T, np.linalg.solve(triangle, projection))
+    solved = non_negative(information, projection)
     # squares of normal deviations have twice the square of the variance; pairs share exposures
     n = 0.5 + np.sqrt(0.25 + 2 * len(squares))
     errors = np.sqrt(2 * len(squares) / (n - 1) * np.diag(np.linalg.inv(information))) / scale
     return solved / scale, errors
+
+
+def non_negative(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Minimise ½ xᵀAx − bᵀx for x ≥ 0, by trying which of the few unknowns are 0.
+
+    Parameters
+    ----------
+    matrix : (k, k) array
+        A, positive definite.
+    vector : (k,) array
+        b.
+
+    Returns
+    -------
+    (k,) array
+    """
+    k = len(vector)
+    free = np.array(list(product((False, True), repeat=k)))
+    both = free[:, :, np.newaxis] & free[:, np.newaxis, :]
+    right = np.where(free, vector, 0)[..., np.newaxis]
+    solved = np.linalg.solve(np.where(both, matrix, np.eye(k)), right)[..., 0]
+    gain = np.where((solved < 0).any(axis=1), -np.inf, solved @ vector)
+    return solved[gain.argmax()]

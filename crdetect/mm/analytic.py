@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import ndtr
+import scipy
 
 from crdetect.errors import InputError
 from crdetect.mm.diagram import BINS, Diagram, Limits
@@ -88,7 +87,7 @@ class CleanPixels:
         heights, tail = _normal_tail(means.shape[1])
 
         def not_lower(a: float) -> np.ndarray:
-            return np.prod(ndtr((means - a) / sigmas), axis=1)
+            return np.prod(scipy.special.ndtr((means - a) / sigmas), axis=1)
 
         def higher(d: float) -> np.ndarray:
             return np.interp((d - spread) / widest, heights, tail)
@@ -139,7 +138,7 @@ def _where_one(number: Callable[[float], float], none: float, every: float) -> f
     """Find where a number of pixels is 1, between a place with none and one with all of them."""
     if number(every) <= 1:
         return every
-    return float(brentq(lambda place: number(place) - 1, none, every))
+    return float(scipy.optimize.brentq(lambda place: number(place) - 1, none, every))
 
 
 def _cells_in_columns(limits: Limits, group: Group) -> tuple[np.ndarray, np.ndarray]:

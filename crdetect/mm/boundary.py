@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import BSpline
-from scipy.optimize import nnls
+import scipy
 
 from crdetect.errors import InputError
 from crdetect.mm.diagram import Diagram
@@ -25,7 +24,7 @@ _SMOOTHNESS = 1e-6  # weight of the second differences, times a point's: decides
 class Curve:
     """A spline, constant beyond its outer knots."""
 
-    spline: BSpline
+    spline: scipy.interpolate.BSpline
 
     @property
     def knots(self) -> np.ndarray:
@@ -180,7 +179,7 @@ def _fixed_points(parameters: MM) -> Points:
 
 
 def _polyline(x: np.ndarray, y: np.ndarray) -> Curve:
-    return Curve(BSpline(np.concatenate([x[:1], x, x[-1:]]), y, 1))
+    return Curve(scipy.interpolate.BSpline(np.concatenate([x[:1], x, x[-1:]]), y, 1))
 
 
 def _fit_with_fixed(
@@ -219,17 +218,17 @@ def fit_rising_spline(x: np.ndarray, y: np.ndarray, weight: np.ndarray, knots: i
     t = np.concatenate([places[:1]] * 3 + [places] + [places[-1:]] * 3)
     span = places[-1] - places[0]
     root = np.sqrt(weight)
-    design = BSpline.design_matrix(x, t, 3).toarray() * root[:, np.newaxis]
+    design = scipy.interpolate.BSpline.design_matrix(x, t, 3).toarray() * root[:, np.newaxis]
     n = design.shape[1]
     smooth = np.sqrt(_SMOOTHNESS * np.median(weight)) * np.diff(np.eye(n), 2, axis=0)
     q, r = np.linalg.qr(np.vstack([design, smooth]))
     target = q.T @ np.concatenate([root * y, np.zeros(n - 2)])
     where = np.linspace(places[0], places[-1], _SLOPES_PER_INTERVAL * (knots - 1) + 1)
-    slopes = BSpline(t, np.eye(n), 3).derivative()(where) * span
+    slopes = scipy.interpolate.BSpline(t, np.eye(n), 3).derivative()(where) * span
     # z = R c − target: the nearest z to 0 with G z ≥ −G target
     g = np.linalg.solve(r.T, slopes.T).T
     z = _least_distance(g, -g @ target)
-    return Curve(BSpline(t, np.linalg.solve(r, z + target), 3))
+    return Curve(scipy.interpolate.BSpline(t, np.linalg.solve(r, z + target), 3))
 
 
 def _least_distance(g: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -239,6 +238,6 @@ def _least_distance(g: np.ndarray, h: np.ndarray) -> np.ndarray:
     scale = np.abs(h).max()  # keeps the problem of NNLS well conditioned
     e = np.vstack([g.T, h / scale])
     f = np.append(np.zeros(g.shape[1]), 1.0)
-    u, _ = nnls(e, f)
+    u, _ = scipy.optimize.nnls(e, f)
     residual = e @ u - f
     return -residual[:-1] / residual[-1] * scale

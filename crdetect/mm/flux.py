@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import numpy as np
-from scipy import fft
+import scipy
 
 from crdetect.errors import InputError
 from crdetect.noise import Noise
@@ -124,13 +124,13 @@ def _density(first: np.ndarray, second: np.ndarray, noise: Noise) -> np.ndarray:
     step = _LOG_RATIO[1] - _LOG_RATIO[0]
     edges = np.append(_LOG_RATIO - step / 2, _LOG_RATIO[-1] + step / 2)
     classes = np.geomspace(width.min() * 0.999, width.max() * 1.001, _WIDTHS + 1)
-    frequency = 2 * np.pi * fft.rfftfreq(_LOG_RATIO.size, step)
+    frequency = 2 * np.pi * scipy.fft.rfftfreq(_LOG_RATIO.size, step)
     total = np.zeros(frequency.size, complex)
     for low, high in pairwise(classes):
         inside = (width > low) & (width <= high)
         number = np.histogram(log_ratio[inside], edges)[0]
-        total += fft.rfft(number) * np.exp(-0.5 * low * high * np.square(frequency))
-    return fft.irfft(total, _LOG_RATIO.size)
+        total += scipy.fft.rfft(number) * np.exp(-0.5 * low * high * np.square(frequency))
+    return scipy.fft.irfft(total, _LOG_RATIO.size)
 
 
 def _maximum(curve: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtr
+import scipy
 
 from crdetect.mm.scene import Exposure, Scene
 from crdetect.noise import Noise
@@ -155,7 +155,7 @@ def _at_most(most: int, within: Sequence[np.ndarray], beyond: Sequence[np.ndarra
 
 def standard_normal(n: int) -> Group:
     """One pixel of n exposures, each normal with mean 0 and variance 1."""
-    tails = Tails(np.zeros(1), np.ones(1), np.log(ndtr(-_TABLE))[np.newaxis])
+    tails = Tails(np.zeros(1), np.ones(1), np.log(scipy.special.ndtr(-_TABLE))[np.newaxis])
     return Group(1.0, ((tails, 0),) * n)
 
 

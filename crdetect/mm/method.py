@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 from crdetect.errors import InputError
 from crdetect.joint.calibration import Calibration
@@ -280,4 +280,4 @@ def _boundary_of_computed(pixels: CleanPixels, clean: Diagram, mm: MM) -> Bounda
             f"mm_false_pixels: {mm.mm_false_pixels:g} clean pixels above the boundary cannot be "
             f"had with these points and fixed points; accepted: {least:.2g} to {most:.2g}"
         )
-    return fit_boundary(x, np.exp(brentq(surplus, low, high, rtol=1e-3)) * y, mm)
+    return fit_boundary(x, np.exp(scipy.optimize.brentq(surplus, low, high, rtol=1e-3)) * y, mm)

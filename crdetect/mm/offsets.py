@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft, ndimage
+import scipy
 
 from crdetect.detectors.fill import fill_missing
 from crdetect.errors import InputError
@@ -159,8 +159,8 @@ def _cross_correlate(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     spectra = []
     for data in (image, reference):
         windowed = _compressed(data) * np.outer(*windows)
-        spectra.append(fft.rfft2(windowed / (np.linalg.norm(windowed) or 1.0)))
-    whole = fft.fftshift(fft.irfft2(spectra[0] * np.conj(spectra[1]), image.shape))
+        spectra.append(scipy.fft.rfft2(windowed / (np.linalg.norm(windowed) or 1.0)))
+    whole = scipy.fft.fftshift(scipy.fft.irfft2(spectra[0] * np.conj(spectra[1]), image.shape))
     middle = [size // 2 for size in image.shape]
     return whole[tuple(slice(m - _LARGEST_PX, m + _LARGEST_PX + 1) for m in middle)]
 
@@ -214,7 +214,7 @@ def _fit_shift(
 
 
 def _smooth(image: np.ndarray, order: tuple[int, int] = (0, 0)) -> np.ndarray:
-    return ndimage.gaussian_filter(image, _SMOOTHING_PX, order=order, mode="nearest")
+    return scipy.ndimage.gaussian_filter(image, _SMOOTHING_PX, order=order, mode="nearest")
 
 
 def _noise_gain() -> np.ndarray:
@@ -229,4 +229,4 @@ def move(image_adu: np.ndarray, xy_px: Sequence[float]) -> np.ndarray:
     if not np.any(xy_px):
         return image_adu
     x, y = xy_px
-    return ndimage.shift(image_adu, (y, x), order=3, mode="nearest")
+    return scipy.ndimage.shift(image_adu, (y, x), order=3, mode="nearest")

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from crdetect.joint.matching import gradients
-from crdetect.joint.noise_model import NoiseModel, fit_noise_model
+from crdetect.joint.noise_model import NoiseModel, fit_noise_model, non_negative
 from crdetect.simulate import make_scene_e, make_tracks_e
 
 SHAPE = (400, 500)
@@ -84,3 +85,11 @@ def test_too_few_pixels_give_no_model():
     level = np.ones((3, 8, 8), np.float32)
     slopes = (np.zeros((8, 8)), np.zeros((8, 8)))
     assert fit_noise_model(level, level[0], slopes, 1.0, TOLERANCE) == NoiseModel()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_non_negative_least_squares(seed):
+    rng = np.random.default_rng(seed)
+    design, measured = rng.normal(size=(9, 5)), rng.normal(size=9)
+    found = non_negative(design.T @ design, design.T @ measured)
+    np.testing.assert_allclose(found, nnls(design, measured)[0], atol=1e-9)

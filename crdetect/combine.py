@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -44,11 +45,19 @@ class Combination:
 
     def replaced(self, mask: np.ndarray, other: Combination) -> Combination:
         """Take the pixels of a mask from another combination."""
-        return Combination(
-            np.where(mask, other.value, self.value),
-            np.where(mask, other.variance, self.variance),
-            np.where(mask, other.count, self.count),
-        )
+        return self.with_pixels(mask, Combination(*(plane[mask] for plane in other.planes)))
+
+    def with_pixels(self, mask: np.ndarray, pixels: Combination) -> Combination:
+        """Put the pixels of a mask, in the order of the image, in the place of those here."""
+        planes = [plane.copy() for plane in self.planes]
+        for plane, values in zip(planes, pixels.planes, strict=True):
+            plane[mask] = values
+        return Combination(*planes)
+
+    @property
+    def planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Value, variance and count."""
+        return self.value, self.variance, self.count
 
 
 def combine(
@@ -88,9 +97,8 @@ def combine(
     """
     check_masks(stack, masks)
     combiner = Combiner(stack, statistics, noise)
-    minimum = combiner.minimum()
+    mean, median, minimum = combiner.mean, combiner.median, combiner.minimum
     filling = minimum if auxclean is None else combiner.interpolated(auxclean)
-    mean, median = combiner.mean(), combiner.median()
     mediancr = median.replaced(masks.mediancr, filling)
     meancr = combiner.masked_mean(masks.crmasks, filling)
     combined = {
@@ -125,25 +133,30 @@ class Combiner:
     statistics: Statistics
     noise: Noise
 
+    @cached_property
     def mean(self) -> Combination:
         """Mean of all values."""
-        s = self.statistics
-        return self._with_sample_variance(s.mean2d, None)
+        planes = self.stack.exposures
+        mean = self._mean_of(planes, lambda rows: ~np.isnan(planes[:, rows]))
+        return replace(mean, value=self.statistics.mean2d)
 
+    @cached_property
     def median(self) -> Combination:
-        """Median of all values."""
-        return self._with_sample_variance(self.statistics.median2d, None)
+        """Median of all values: their variance and number are those of the mean."""
+        return replace(self.mean, value=self.statistics.median2d)
 
+    @cached_property
     def minimum(self) -> Combination:
         """Mean of the N − c lowest values."""
         s = self.statistics
         count = np.minimum(np.maximum(s.count2d - s.coincidences, 1), s.count2d)
         if (count <= 1).all():
-            return Combination(s.min2d, self.noise.variance_adu2(s.min2d), count.astype(np.int16))
+            return Combination(s.min2d, self.noise.variance_adu2(s.min2d), count)
         ordered = np.sort(self.stack.exposures, axis=0)
+        rank = np.arange(len(ordered))[:, np.newaxis, np.newaxis]
         # by rank, not by value: of equal values only some are used
-        above = np.arange(len(ordered))[:, np.newaxis, np.newaxis] >= count
-        return self._with_sample_variance(s.min2d, above, ordered)
+        lowest = self._mean_of(ordered, lambda rows: rank < count[rows])
+        return replace(lowest, value=s.min2d)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
         """Values put in from the pixels around, where there is any exposure."""
@@ -153,42 +166,20 @@ class Combiner:
 
     def masked_mean(self, crmasks: np.ndarray, filling: Combination) -> Combination:
         """Mean of the exposures without a cosmic ray, and the filling where all have one."""
-        value = np.empty(self.stack.shape, np.float32)
-
-        def mean_rows(rows: slice) -> None:
-            data = self.stack.exposures[:, rows]
-            used = ~crmasks[:, rows] & ~np.isnan(data)
-            total = np.sum(data, axis=0, dtype=np.float64, where=used)
-            with np.errstate(invalid="ignore"):
-                value[rows] = total / used.sum(axis=0)
-
-        for_row_blocks(mean_rows, self.stack.shape)
-        mean = self._with_sample_variance(value, crmasks)
+        hit = np.logical_or.reduce(crmasks)
+        planes = self.stack.exposures[:, hit]
+        used = ~crmasks[:, hit] & ~np.isnan(planes)
+        mean = self.mean.with_pixels(hit, _mean_of(planes, used, self.noise.select(hit)))
         return mean.replaced((mean.count == 0) & (self.statistics.count2d > 0), filling)
 
-    def _with_sample_variance(
-        self, value: np.ndarray, left_out: np.ndarray | None, planes: np.ndarray | None = None
-    ) -> Combination:
-        """Add the sample variance of the values (the exposures') that are not left out."""
-        planes = self.stack.exposures if planes is None else planes
-        variance = np.empty(value.shape, np.float32)
-        count = np.empty(value.shape, np.int16)
-
-        def variance_of_rows(rows: slice) -> None:
-            data = planes[:, rows]
-            used = ~np.isnan(data)
-            if left_out is not None:
-                used &= ~left_out[:, rows]
-            n = used.sum(axis=0)
-            mean = np.sum(data, axis=0, dtype=np.float64, where=used) / np.maximum(n, 1)
-            square = np.square(data - mean)
-            sample = np.sum(square, axis=0, where=used) / np.maximum(n - 1, 1)
-            model = self.noise.select(rows).variance_adu2(value[rows])
-            variance[rows] = np.where(n > 1, sample, model)
-            count[rows] = n
-
-        for_row_blocks(variance_of_rows, value.shape)
-        return Combination(value, variance, count)
+    def _mean_of(self, planes: np.ndarray, used: Callable[[slice], np.ndarray]) -> Combination:
+        """Mean of the values used of some planes, by blocks of rows."""
+        pieces = for_row_blocks(
+            lambda rows: _mean_of(planes[:, rows], used(rows), self.noise.select(rows)),
+            self.stack.shape,
+        )
+        parts = zip(*(piece.planes for piece in pieces), strict=True)
+        return Combination(*map(np.concatenate, parts))
 
     def with_local_medians(self, image: Combination, boxes: Sequence[LocalMedian]) -> Combination:
         """Replace pixels by the median of the others in the box around them."""
@@ -203,3 +194,16 @@ class Combiner:
             value[rows, columns] = median_around(image.value, rows, columns, half_y, half_x)
         # where the box holds nothing else, the pixel stays
         return image.replaced(chosen & ~np.isnan(value), self.interpolated(value))
+
+
+def _mean_of(values: np.ndarray, used: np.ndarray, noise: Noise) -> Combination:
+    """Mean of the values used of each pixel, (N, …) arrays, with its variance."""
+    count = used.sum(axis=0, dtype=np.int16)
+    where = True if used.all() else used  # many times faster
+    with np.errstate(invalid="ignore"):
+        mean = np.sum(values, axis=0, dtype=np.float64, where=where) / count
+    square = np.square(values - mean)
+    sample = np.sum(square, axis=0, where=where) / np.maximum(count - 1, 1)
+    value = mean.astype(np.float32)
+    variance = np.where(count > 1, sample, noise.variance_adu2(value))
+    return Combination(value, variance.astype(np.float32), count)

@@ -522,7 +522,8 @@ class _Judge:
         aux = self.selection.detectable(aux & self.statistics.detectable)
         if self.across is None:
             return Hits(aux, np.zeros_like(aux))
-        aux = features_touching(aux, self.across.exceeds(image_adu))
+        if aux.any():
+            aux = features_touching(aux, self.across.exceeds(image_adu))
         found = self.selection.detectable(self.across.flag(which, image_adu))
         return Hits(aux, self._grow(found, image_adu))
 
@@ -560,6 +561,6 @@ def _detect_in_meancr(
     noise = examined.noise
     combiner = Combiner(examined.stack, examined.statistics, noise)
     use_aux = parameters.general.use_auxmedian
-    filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum()
+    filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum
     meancr = combiner.masked_mean(crmasks, filling)
     return make_detector(parameters, examined.workers).detect(meancr.value, noise).mask

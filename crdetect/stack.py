@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -133,10 +134,10 @@ def row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
 
 
-def for_row_blocks(function: Callable[[slice], None], shape: tuple[int, int]) -> None:
-    """Call a function with each block of rows of an image, in threads."""
+def for_row_blocks(function: Callable[[slice], Any], shape: tuple[int, int]) -> list[Any]:
+    """Call a function with each block of rows of an image, in threads; return what it returns."""
     with ThreadPoolExecutor() as pool:
-        list(pool.map(function, row_blocks(shape)))  # the list makes exceptions come out
+        return list(pool.map(function, row_blocks(shape)))
 
 
 def sort_planes(planes: list[np.ndarray]) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ is nothing around, large beside a track that was found.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import NamedTuple
@@ -39,6 +40,7 @@ _VARIANCE_OF_LOWEST = 0.56  # of three normal values; of more values a little le
 _LEAST_VARIANCE = 0.2  # of a prediction from the pixels around, times that of a value
 _MOST_FROM_AROUND = 5.0  # log odds: an image may have a spot that nothing around announces
 _ROUNDS = 40
+_AT_A_TIME = 1 << 15  # candidates: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -226,16 +228,14 @@ class _Candidates:
         Index of each in an image.
     values, order : (N, n) arrays
         In ascending order, electrons; and the exposure of each.
+    rank_of : (N, n) array
+        Rank of the value of each exposure.
     counts : (n,) array of int
         How many values there are; those missing come last.
     rnoise2, inflation : (n,) arrays
         Noise.
-    around : Surroundings
-        What the pixels around tell.
     evidence, means : (N, n) arrays
         Half the deviance that each value adds, and the mean of it and those below.
-    rank_of : (N, n) array
-        Rank of the value of each exposure.
     hit : (N, n + 1) array of bool
         By exposure; the last, never hit, stands for all pixels that are no candidates.
     chance, charge : (N, n + 1) arrays of float32
@@ -248,58 +248,57 @@ class _Candidates:
     place: np.ndarray
     values: np.ndarray
     order: np.ndarray
+    rank_of: np.ndarray
     counts: np.ndarray
     rnoise2: np.ndarray
     inflation: np.ndarray
-    around: Surroundings
-    evidence: np.ndarray = field(init=False)
-    means: np.ndarray = field(init=False)
+    evidence: np.ndarray
+    means: np.ndarray
     hit: np.ndarray = field(init=False)
     chance: np.ndarray = field(init=False)
     charge: np.ndarray = field(init=False)
-    rank_of: np.ndarray = field(init=False)
     index: np.ndarray = field(init=False)
 
     @classmethod
     def among(cls, level, present, rnoise2, inflation) -> _Candidates:
         """Select pixels whose highest value might be a hit if everything around speaks for it."""
-        n = len(level)
-        possible = np.empty(level.shape[1:], bool)
+        n, columns = len(level), level.shape[2]
+        surroundings = look_around(level, rnoise2)
+        read_noise = np.broadcast_to(np.float32(rnoise2), level.shape[1:])
 
-        def find_rows(rows: slice) -> None:
-            here = level[:, rows]
+        def select(rows: slice) -> tuple[np.ndarray, ...]:
+            here, read, inflated = level[:, rows], read_noise[rows], inflation[rows]
             highest, lowest = np.maximum.reduce(here), np.minimum.reduce(here)
-            read = rnoise2[rows] if np.ndim(rnoise2) else rnoise2
-            sigma = np.sqrt((np.maximum(lowest, 0) + read) * inflation[rows])
+            sigma = np.sqrt((np.maximum(lowest, 0) + read) * inflated)
             others = (np.add.reduce(here) - highest) / np.float32(n - 1)
-            possible[rows] = highest - others > _LOO_CANDIDATE * sigma
-            possible[rows] |= highest - lowest > _RANGE_CANDIDATE * sigma
+            possible = highest - others > _LOO_CANDIDATE * sigma
+            possible |= highest - lowest > _RANGE_CANDIDATE * sigma
+            place = np.flatnonzero(possible)
+            values = here.reshape(n, -1).take(place, axis=1)
+            counts = np.full(place.size, n)
+            if present is not None:
+                there = present[:, rows].reshape(n, -1).take(place, axis=1)
+                values = np.where(there, values, np.float32(np.inf))
+                counts = there.sum(axis=0)
+            order = np.argsort(values, axis=0, kind="stable")
+            values = np.take_along_axis(values, order, axis=0)
+            read, inflated = read.ravel()[place], inflated.ravel()[place]
+            around = Surroundings(*(image[rows].ravel()[place] for image in surroundings))
+            with np.errstate(invalid="ignore"):  # infinite: missing
+                found, means = deviances(values, read, inflated, around)
+                evidence = 0.5 * np.diff(found, axis=0, prepend=0)
+            weighed = evidence.astype(np.float32), means.astype(np.float32)
+            places = place + rows.start * columns, values, order, np.argsort(order, axis=0)
+            return *places, counts, read, inflated, *weighed
 
-        for_row_blocks(find_rows, possible.shape)
-        place = np.flatnonzero(possible)
-        values = level.reshape(n, -1)[:, place]
-        counts = np.full(place.size, n)
-        if present is not None:
-            here = present.reshape(n, -1)[:, place]
-            values = np.where(here, values, np.float32(np.inf))
-            counts = here.sum(axis=0)
-        order = np.argsort(values, axis=0, kind="stable")
-        values = np.take_along_axis(values, order, axis=0)
-        read = np.broadcast_to(np.float32(rnoise2), level.shape[1:]).ravel()[place]
-        around = Surroundings(*(image.ravel()[place] for image in look_around(level, rnoise2)))
-        inflated = inflation.ravel()[place]
-        return cls(level.shape, place, values, order, counts, read, inflated, around)
+        pieces = zip(*for_row_blocks(select, level.shape[1:]), strict=True)
+        return cls(level.shape, *(np.concatenate(piece, axis=-1) for piece in pieces))
 
     def __post_init__(self):
         n, size = self.values.shape
-        with np.errstate(invalid="ignore"):  # infinite: missing
-            found, self.means = deviances(self.values, self.rnoise2, self.inflation, self.around)
-            self.evidence = (0.5 * np.diff(found, axis=0, prepend=0)).astype(np.float32)
-            self.means = self.means.astype(np.float32)
         self.hit = np.zeros((n, size + 1), bool)
         self.chance = np.zeros((n, size + 1), np.float32)
         self.charge = np.zeros((n, size + 1), np.float32)
-        self.rank_of = np.argsort(self.order, axis=0)
         rows, columns = self.shape[1:]
         self.index = np.full((rows + 2, columns + 2), size, np.int32)
         self.index[1:-1, 1:-1].flat[self.place] = np.arange(size, dtype=np.int32)
@@ -328,28 +327,46 @@ class _Candidates:
 
     def judge(self, thresholds: Thresholds, which: np.ndarray) -> np.ndarray:
         """Compare the hypotheses for some candidates; return those whose chances changed."""
-        prior = self._prior(thresholds, which)
-        scores = np.full((len(self.hit), which.size), -np.inf, np.float32)
+        prior = np.empty((len(self.hit), which.size), np.float32)
+        change = np.empty(which.size, np.float32)
+
+        def look(part: slice) -> None:
+            prior[:, part] = self._prior(thresholds, which[part])
+
+        def weigh(part: slice) -> None:
+            pixels = which[part]
+            before = self.chance.take(pixels, axis=1)
+            self._take(self._scores(thresholds, pixels, prior[:, part]), pixels)
+            change[part] = np.abs(self.chance.take(pixels, axis=1) - before).max(axis=0)
+
+        parts = [slice(i, i + _AT_A_TIME) for i in range(0, which.size, _AT_A_TIME)]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(look, parts))  # at what neighbours were, before any of them changes
+            list(pool.map(weigh, parts))
+        return which[change > _LEAST_CHANGE]
+
+    def _scores(self, thresholds, pixels, prior) -> np.ndarray:
+        """Logarithms of the odds of 0, 1… hits."""
+        scores = np.full((len(self.hit), pixels.size), -np.inf, np.float32)
         scores[0] = 0
-        counts = self.counts[which]
+        counts = self.counts[pixels]
         for count in np.unique(counts):
             same = np.flatnonzero(counts == count)
             for k in range(1, count):
-                scores[k, same] = self._score(k, count, which[same], prior[:, same], thresholds)
-        before = self.chance[:, which]
-        self._take(scores, which)
-        change = np.abs(self.chance[:, which] - before).max(axis=0)
-        return which[change > _LEAST_CHANGE]
+                scores[k, same] = self._score(
+                    k, count, pixels[same], prior.take(same, axis=1), thresholds
+                )
+        return scores
 
     def _score(self, k, count, pixels, prior, thresholds) -> np.ndarray:
         """Logarithm of the odds of k hits against none."""
-        base = self.means[count - k - 1, pixels]
+        base = self.means[count - k - 1].take(pixels)
         sigma = self._sigma(base, pixels)
         total = np.zeros(pixels.size, np.float32)
         for m in range(count - k, count):
-            charge = (self.values[m, pixels] - base) / sigma
-            own = np.take_along_axis(prior, self.order[m, pixels][np.newaxis], axis=0)[0]
-            total += self.evidence[m, pixels] + _log_charge(charge) + own
+            charge = (self.values[m].take(pixels) - base) / sigma
+            own = np.take_along_axis(prior, self.order[m].take(pixels)[np.newaxis], axis=0)[0]
+            total += self.evidence[m].take(pixels) + _log_charge(charge) + own
             total[charge < thresholds.weak] = -np.inf
         return total
 
@@ -360,14 +377,16 @@ class _Candidates:
     def _prior(self, thresholds: Thresholds, which: np.ndarray) -> np.ndarray:
         """Log odds of a hit in each exposure, from the neighbours: (N, len(which))."""
         prior = np.full((len(self.hit), which.size), thresholds.log_odds, np.float32)
+        if not self.chance.any():
+            return prior
         y, x = np.divmod(self.place[which], self.shape[2])
         around = np.array([self.index[y + 1 + dy, x + 1 + dx] for dy, dx in _NEIGHBOURS])
         constant, per_neighbour, per_charge = _PRIOR_BESIDE
         for own, chance, charge in zip(prior, self.chance, self.charge, strict=True):
-            here = chance[around]
+            here = chance.take(around)
             neighbours = here.sum(axis=0)
             share = np.clip(neighbours, np.finfo(np.float32).tiny, 1)  # that there is one
-            total = (here * charge[around] * _NEAR).sum(axis=0) / share
+            total = (here * charge.take(around) * _NEAR).sum(axis=0) / share
             odds = constant + per_neighbour * np.maximum(neighbours, 1)
             odds += per_charge * np.log(np.maximum(total, 1))
             np.logaddexp(own, np.log(share) + odds, out=own)
@@ -379,7 +398,7 @@ class _Candidates:
         weights = np.exp(scores - highest)
         at_least = np.cumsum(weights[::-1], axis=0)[::-1]  # so many hits, or more
         at_least /= at_least[0]
-        counts, ranks = self.counts[which], self.rank_of[:, which]
+        counts, ranks = self.counts[which], self.rank_of.take(which, axis=1)
         from_top = counts - ranks  # 1 for the highest value
         valid = from_top >= 1
         chance = np.take_along_axis(at_least, np.clip(from_top, 1, len(scores) - 1), axis=0)
@@ -388,7 +407,7 @@ class _Candidates:
         number = scores.argmax(axis=0)
         self.hit[:, which] = valid & (from_top <= number)
         clean = counts - np.maximum(number, 1)
-        base = np.take_along_axis(self.means[:, which], clean[np.newaxis] - 1, axis=0)[0]
-        values = np.take_along_axis(self.values[:, which], ranks, axis=0)
+        base = np.take_along_axis(self.means.take(which, axis=1), clean[np.newaxis] - 1, axis=0)[0]
+        values = np.take_along_axis(self.values.take(which, axis=1), ranks, axis=0)
         above = np.where(valid, np.maximum(np.where(valid, values, 0) - base, 0), 0)
         self.charge[:, which] = above / self._sigma(base, which)

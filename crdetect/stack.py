@@ -12,7 +12,7 @@ import numpy as np
 
 from crdetect.errors import InputError
 
-_PIXELS_PER_BLOCK = 1 << 19  # a block of rows and its temporaries stay in the processor's cache
+_PIXELS_PER_BLOCK = 1 << 17  # a block of rows and its temporaries stay in the processor's cache
 
 
 @dataclass(frozen=True)

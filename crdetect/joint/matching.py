@@ -137,8 +137,7 @@ def match(
     fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
     for now, then in pairwise((*passes, _LAST)):
         bases = _bases(template, now)
-        tolerance = _variance(template, rnoise2_e2, steepness2, now)
-        found = _fit(level - template, bases, template, rnoise2_e2, tolerance, now, workers)
+        found = _fit(level, template, bases, rnoise2_e2, steepness2, now, workers)
         if found is None:
             continue
         found.coefficients -= found.coefficients.mean(axis=0)
@@ -263,12 +262,10 @@ class _Found:
         return (self.coefficients[:, list(which)] * weight).sum(axis=(-2, -1)) / total
 
 
-def _fit(residuals, bases, template, rnoise2, tolerance, window: Pass, workers) -> _Found | None:
-    """Fit residuals in each window; None if no coefficient is significant."""
-    grams = _gram_matrices(residuals, bases, template, rnoise2, tolerance, window, workers)
-    grams = _smooth(grams)
-    k = len(bases)
-    information, projections = grams[..., :k, :k], grams[..., :k, k:]
+def _fit(level, template, bases, rnoise2, steepness2, window: Pass, workers) -> _Found | None:
+    """Fit differences from the template in each window; None if no coefficient is significant."""
+    sums = _smooth(_sum_products(level, template, bases, rnoise2, steepness2, window, workers))
+    information, projections = np.split(sums, [len(bases)], axis=-1)
     variances = _prior_variances(information, projections)
     if not variances.any():
         return None
@@ -281,46 +278,51 @@ def _fit(residuals, bases, template, rnoise2, tolerance, window: Pass, workers) 
     )
 
 
-def _gram_matrices(residuals, bases, template, rnoise2, tolerance, window: Pass, workers):
-    """Sum products of the bases and residuals over each window, weighted by 1/variance."""
+def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, workers):
+    """Sum products of the bases with each other and with what each exposure has more, weighted.
+
+    Over each window, with weights 1/variance: (windows in y, windows in x, K, K + N).
+    """
     rows, columns = template.shape
     height, width = min(window.rows, rows), min(window.columns, columns)
     n_y, n_x = rows // height, columns // width
-    number = len(bases) + len(residuals)
-    grams = np.empty((n_y, n_x, number, number))
+    k, number = len(bases), len(bases) + len(level)
+    sums = np.empty((n_y, n_x, k, number), np.float32)
     strip = max(1, _WIDEST_TILE // (columns * height))
 
     def sum_strip(first: int) -> None:
         last = min(first + strip, n_y)
         place = slice(first * height, last * height), slice(0, n_x * width)
-        signal = np.maximum(template[place], 0)
-        variance = signal + (rnoise2[place] if np.ndim(rnoise2) else np.float32(rnoise2))
-        limit = np.sqrt(tolerance[place])
-        here = [residual[place] for residual in residuals]
-        root = np.where(np.maximum.reduce(here) < _CLIP * limit, 1 / np.sqrt(variance), 0)
+        here, read = template[place], rnoise2[place] if np.ndim(rnoise2) else rnoise2
+        more = level[:, *place] - here
+        limit = np.sqrt(_variance(here, read, steepness2[place], window))
+        variance = np.maximum(here, 0) + np.float32(read)
+        root = np.where(np.maximum.reduce(more) < _CLIP * limit, 1 / np.sqrt(variance), 0)
         planes = np.empty((number, *root.shape), np.float32)
         for plane, base in zip(planes, bases, strict=False):
             np.multiply(base[place], root, out=plane)
         limit *= np.float32(_WINSOR)
-        for plane, residual in zip(planes[len(bases) :], here, strict=True):
-            np.multiply(np.clip(residual, -limit, limit), root, out=plane)
+        np.multiply(np.clip(more, -limit, limit), root, out=planes[k:])
         cut = planes.reshape(number, last - first, height, n_x, width)
         cut = cut.transpose(1, 3, 0, 2, 4).reshape(last - first, n_x, number, height * width)
-        grams[first:last] = cut @ cut.swapaxes(-1, -2)
+        sums[first:last] = cut[:, :, :k] @ cut.swapaxes(-1, -2)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(sum_strip, range(0, n_y, strip)))
-    return grams
+    return sums
 
 
-def _smooth(grams: np.ndarray) -> np.ndarray:
+def _smooth(sums: np.ndarray) -> np.ndarray:
     """Let windows overlap: a quarter, a half, a quarter in both directions."""
     for axis in (0, 1):
-        padded = np.concatenate([grams.take([0], axis), grams, grams.take([-1], axis)], axis=axis)
-        n = grams.shape[axis]
-        parts = [padded.take(range(i, i + n), axis) for i in range(3)]
-        grams = 0.25 * parts[0] + 0.5 * parts[1] + 0.25 * parts[2]
-    return grams
+        here = sums.swapaxes(0, axis)
+        smooth = 0.5 * here
+        smooth[1:] += 0.25 * here[:-1]
+        smooth[:-1] += 0.25 * here[1:]
+        smooth[0] += 0.25 * here[0]
+        smooth[-1] += 0.25 * here[-1]
+        sums = smooth.swapaxes(0, axis)
+    return sums
 
 
 def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.ndarray:

@@ -149,7 +149,7 @@ def fit_noise_model(
     errors are left out.
     """
     rnoise2 = np.broadcast_to(np.float32(rnoise2_e2), template_e.shape)
-    clean = _far_from_hits(level_e, rnoise2 + tolerance.extra_variance_e2(template_e, slopes_e))
+    clean = _far_from_hits(level_e, template_e, slopes_e, rnoise2, tolerance)
     place = _sample(template_e, slopes_e, rnoise2, clean if usable is None else clean & usable)
     if place.size < 100:
         return NoiseModel()
@@ -210,14 +210,16 @@ def _spread(squares, signal, known, modelled) -> Spread:
     )
 
 
-def _far_from_hits(level, variance_e2) -> np.ndarray:
+def _far_from_hits(level, template, slopes, rnoise2, tolerance: NoiseModel) -> np.ndarray:
     """Tell where no value is far above the others, nor around."""
     far = np.empty(level.shape[1:], bool)
 
     def find_rows(rows: slice) -> None:
         highest = np.maximum.reduce(level[:, rows])
         others = (np.add.reduce(level[:, rows]) - highest) / np.float32(len(level) - 1)
-        limit = np.float32(_HIT) * np.sqrt(np.maximum(others, 0) + variance_e2[rows])
+        slopes_here = slopes[0][rows], slopes[1][rows]
+        variance = rnoise2[rows] + tolerance.extra_variance_e2(template[rows], slopes_here)
+        limit = np.float32(_HIT) * np.sqrt(np.maximum(others, 0) + variance)
         np.greater(highest - others, limit, out=far[rows])
 
     for_row_blocks(find_rows, far.shape)
@@ -226,9 +228,15 @@ def _far_from_hits(level, variance_e2) -> np.ndarray:
 
 def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
     """Take pixels of all levels of signal, the bright and steep half more than the rest."""
-    steepness = np.square(template) + np.square(slopes[0]) + np.square(slopes[1])
-    variance = np.maximum(np.maximum(template, 0) + rnoise2, _LEAST_VARIANCE_E2)
-    informative = (steepness / variance).ravel()
+    informative = np.empty(template.shape, np.float32)
+
+    def weigh_rows(rows: slice) -> None:
+        steepness = sum(np.square(image[rows]) for image in (template, *slopes))
+        variance = np.maximum(np.maximum(template[rows], 0) + rnoise2[rows], _LEAST_VARIANCE_E2)
+        np.divide(steepness, variance, out=informative[rows])
+
+    for_row_blocks(weigh_rows, template.shape)
+    informative = informative.ravel()
     bright = informative > np.quantile(informative[::37], 0.5)
     groups = []
     for chosen in (bright, ~bright):

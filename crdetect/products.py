@@ -156,7 +156,7 @@ def crmasks_hdul(
         hdu = fits.ImageHDU(as_uint8(mask), name=name)
         hdu.header["NPMASKED"] = (int(np.count_nonzero(mask)), "number of masked pixels")
         hdul.append(hdu)
-    hdul.append(fits.ImageHDU(detection.auxclean, name="AUXCLEAN"))
+    hdul.append(fits.ImageHDU(_big_endian(detection.auxclean), name="AUXCLEAN"))
     if general.pixels_to_be_replaced_by_local_median:
         hdul.append(replaced_table(general.pixels_to_be_replaced_by_local_median))
     if detection.diagram is not None:
@@ -359,17 +359,22 @@ def combined_hdul(
 
     Its UUID is a new one: it is no exposure.
     """
-    primary = fits.PrimaryHDU(combination.value, header=header.copy())
+    primary = fits.PrimaryHDU(_big_endian(combination.value), header=header.copy())
     primary.header["UUID"] = (str(uuid.uuid4()), "identifier of this image")
     for line in history:
         primary.header.add_history(printable(line))
     return fits.HDUList(
         [
             primary,
-            fits.ImageHDU(combination.variance, name="VARIANCE"),
-            fits.ImageHDU(combination.count, name="MAP"),
+            fits.ImageHDU(_big_endian(combination.variance), name="VARIANCE"),
+            fits.ImageHDU(_big_endian(combination.count), name="MAP"),
         ]
     )
+
+
+def _big_endian(image: np.ndarray) -> np.ndarray:
+    """Copy an image as FITS stores it: else astropy turns it round in place while it writes."""
+    return image.astype(image.dtype.newbyteorder(">"))
 
 
 def features_csv(features: Features, name: str) -> str:

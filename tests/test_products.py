@@ -347,6 +347,19 @@ def test_stored_masks_combine_as_the_detection_does(use_auxmedian, coincidences)
         np.testing.assert_array_equal(combined[name].count, expected.count)
 
 
+def test_files_share_no_array_with_the_run():
+    stack, noise, detection = make_stack(3), Noise(1.5, 2.0), make_detection(Parameters(), 3)
+    combined = detection.combine(stack, noise)
+    hduls = [combined_hdul(c, fits.Header(), []) for c in combined.values()]
+    hduls.append(crmasks_hdul(detection, fits.Header(), []))
+    images = [hdu.data for hdul in hduls for hdu in hdul if hdu.is_image and hdu.data is not None]
+    several = [image for image in images if image.itemsize > 1]  # astropy turns bytes in place
+    held = [plane for c in combined.values() for plane in c.planes]
+    held += [detection.auxclean, stack.exposures]
+    assert len(several) == 3 * len(combined) + 1
+    assert not any(np.shares_memory(a, b) for a in several for b in held)
+
+
 def test_masks_for_other_exposures(tmp_path):
     path = tmp_path / "masks.fits"
     crmasks_hdul(make_detection(n=3), fits.Header(), []).writeto(path)

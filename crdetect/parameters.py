@@ -544,7 +544,7 @@ class Joint(Block):
     )
     jt_weak: NonNegative = _field(1.5, "least charge of a pixel, also on a track", "sigma")
     jt_coincidence: NonNegative = _field(
-        2.0, "least height above the clean values of a pixel hit in several exposures", "sigma"
+        1.5, "least height above the clean values of a pixel hit in several exposures", "sigma"
     )
     jt_matching: Literal["auto"] | None = _field(
         "auto", "fit how the exposures differ in flux, sky, place and width, where they do"

@@ -1,15 +1,14 @@
-"""How real exposures differ: local fits of flux, sky, shift and width to their differences.
+"""How real exposures differ: local fits of flux, shift and width to their differences.
 
 Exposures of one target are never quite equivalent: the sky fades, the object varies, traces move,
 the seeing changes. What follows is the idea of difference imaging (Alard & Lupton 1998): in a
 window, the difference of an exposure from the common template T is a combination of a few images,
 
-    d = c₀ T + c₁ C + c₂ ∂T/∂x + c₃ ∂T/∂y + c₄ ∂²T/∂x² + c₅ ∂²T/∂y²,
+    d = c₀ T + c₁ ∂T/∂x + c₂ ∂T/∂y + c₃ ∂²T/∂x² + c₄ ∂²T/∂y².
 
-C being T smoothed along the window: lines and continuum, sky and object have fluxes of their own.
 A background that is added everywhere (moonlight, scattered light, what is left of the bias) is
-taken off first, and fitted with the rest in the widest windows.
-Windows are long and thin, along the rows or along the columns, since spectra and slits are.
+taken off first. Windows are long and thin, along the rows or along the columns, since spectra and
+slits are: sky and object, lines and continuum have fluxes of their own.
 """
 
 from __future__ import annotations
@@ -25,18 +24,20 @@ import numpy as np
 
 from crdetect.stack import for_row_blocks, sort_planes
 
-_FLUXES, _SHIFTS = (0, 1), (2, 3)  # which coefficients
+_FLUX, _SHIFTS = (0,), (1, 2)  # which coefficients
 
 _CLIP = 4.0  # sigma: a value so far above the lower ones takes no part in the template
 _WINSOR = 3.0  # sigma: larger residuals pull no harder
-_SMOOTH_MINIMUM_PX, _SMOOTH_TEMPLATE_PX = 0.8, 0.6
-_CONTINUUM_PX = 41
+_SMOOTH_MINIMUM_PX = 0.8
+_SLOPE_PX, _CURVATURE_PX = 0.4, 0.6  # smoothing: more of it widens the feet of bright profiles
 _WEAK = 1e-3  # ridge that makes all windows solvable, times the mean information
 _LEAST_INFORMATION = 1e-12  # of windows where nothing is
 _ROUNDS = 5
 _SIGNIFICANT = 3.0  # error bars: spread of the coefficients that counts
 _WIDEST_TILE = 1 << 18  # pixels
 _BACKGROUND_PX, _THINNING = 32, 2  # windows of the background, after leaving out pixels
+_BACKGROUND_REACH = 2.0  # windows
+_FLUX_MAY_DIFFER = 0.2  # what may be no background, relative to the signal of the faint pixels
 _LEAST_BACKGROUND = 0.2  # of the noise: a difference that counts
 
 
@@ -136,12 +137,12 @@ def match(
     template = _mean_from_below(level, rnoise2_e2, steepness2, (*passes, _LAST)[0])
     fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
     for now, then in pairwise((*passes, _LAST)):
-        bases = _bases(template, now)
+        bases = _bases(template)
         found = _fit(level, template, bases, rnoise2_e2, steepness2, now, workers)
         if found is None:
             continue
         found.coefficients -= found.coefficients.mean(axis=0)
-        fluxes += found.mean_of(_FLUXES).sum(axis=1)
+        fluxes += found.mean_of(_FLUX)[:, 0]
         shifts -= found.mean_of(_SHIFTS)
         more = _combine(found.coefficients, bases, workers)
         differences = more if differences is None else np.add(differences, more, out=differences)
@@ -174,21 +175,21 @@ def background_differences(
     n_y, n_x = rows // height, columns // width
     cut = thinned[:, : n_y * height, : n_x * width].reshape(n, n_y, height, n_x, width)
     cut = cut.swapaxes(2, 3).reshape(n, n_y, n_x, height * width)
-    rank = height * width // 10
-    levels = np.partition(cut, rank, axis=-1)[
-        ..., rank
-    ]  # of faint pixels, with less of the object in them
-    noise = np.sqrt(np.maximum(levels.mean(axis=0), 0) + np.mean(rnoise2_e2))
+    # of faint pixels, with less of the object in them
+    levels = np.partition(cut, height * width // 10, axis=-1)[..., height * width // 10]
+    mean = np.maximum(levels.mean(axis=0), 0)
+    noise2 = mean + np.float32(np.mean(rnoise2_e2))
+    weight = 1 / (noise2 + np.square(np.float32(_FLUX_MAY_DIFFER) * mean))
     levels -= levels.mean(axis=0)
-    if (np.mean(np.square(levels / noise), axis=(1, 2)) < _LEAST_BACKGROUND**2).all():
+    levels = [_blurred(level * weight) / _blurred(weight) for level in levels]
+    if all(np.mean(np.square(level) / noise2) < _LEAST_BACKGROUND**2 for level in levels):
         return None
     size = exposures_e.shape[:0:-1]
-    return np.array(
-        [
-            cv2.resize(np.ascontiguousarray(each), size, interpolation=cv2.INTER_LINEAR)
-            for each in levels
-        ]
-    )
+    return np.array([cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in levels])
+
+
+def _blurred(windows: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(windows, (0, 0), _BACKGROUND_REACH)
 
 
 def gradients(image: np.ndarray, smoothing_px: float) -> tuple[np.ndarray, np.ndarray]:
@@ -231,21 +232,16 @@ def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndar
     return mean
 
 
-def _bases(template: np.ndarray, window: Pass) -> list[np.ndarray]:
+def _bases(template: np.ndarray) -> list[np.ndarray]:
     """Images of which differences are made."""
-    along_x = window.columns > window.rows
-    continuum = cv2.blur(template, (_CONTINUUM_PX, 1) if along_x else (1, _CONTINUUM_PX))
-    smooth = cv2.GaussianBlur(template, (0, 0), _SMOOTH_TEMPLATE_PX)
+    smooth = cv2.GaussianBlur(template, (0, 0), _CURVATURE_PX)
     one, bend = np.ones(1, np.float32), np.array([1, -2, 1], np.float32)
-    bases = [
+    return [
         template,
-        continuum,
-        *gradients(template, _SMOOTH_TEMPLATE_PX),
+        *gradients(template, _SLOPE_PX),
         cv2.sepFilter2D(smooth, -1, bend, one, borderType=cv2.BORDER_REPLICATE),
         cv2.sepFilter2D(smooth, -1, one, bend, borderType=cv2.BORDER_REPLICATE),
     ]
-    # in long and thin windows a constant would take tracks for background
-    return [*bases, np.ones_like(template)] if window.rows == window.columns else bases
 
 
 @dataclass

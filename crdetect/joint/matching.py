@@ -1,14 +1,15 @@
-"""How real exposures differ: local fits of flux, shift and width to their differences.
+"""How real exposures differ: local fits of flux, sky, shift and width to their differences.
 
 Exposures of one target are never quite equivalent: the sky fades, the object varies, traces move,
 the seeing changes. What follows is the idea of difference imaging (Alard & Lupton 1998): in a
 window, the difference of an exposure from the common template T is a combination of a few images,
 
-    d = c₀ T + c₁ ∂T/∂x + c₂ ∂T/∂y + c₃ ∂²T/∂x² + c₄ ∂²T/∂y².
+    d = c₀ T + c₁ C + c₂ ∂T/∂x + c₃ ∂T/∂y + c₄ ∂²T/∂x² + c₅ ∂²T/∂y²,
 
+C being T smoothed along the spectra: lines and continuum, sky and object have fluxes of their own.
 A background that is added everywhere (moonlight, scattered light, what is left of the bias) is
-taken off first. Windows are long and thin, along the rows or along the columns, since spectra and
-slits are: sky and object, lines and continuum have fluxes of their own.
+taken off first, and fitted with the rest in the widest windows.
+Windows are long and thin, along the rows or along the columns, since spectra and slits are.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ import numpy as np
 
 from crdetect.stack import for_row_blocks, sort_planes
 
-_FLUX, _SHIFTS = (0,), (1, 2)  # which coefficients
+_FLUXES, _SHIFTS = (0, 1), (2, 3)  # which coefficients
 
 _CLIP = 4.0  # sigma: a value so far above the lower ones takes no part in the template
 _WINSOR = 3.0  # sigma: larger residuals pull no harder
 _SMOOTH_MINIMUM_PX = 0.8
 _SLOPE_PX, _CURVATURE_PX = 0.4, 0.6  # smoothing: more of it widens the feet of bright profiles
+_CONTINUUM_PX = 41
 _WEAK = 1e-3  # ridge that makes all windows solvable, times the mean information
 _LEAST_INFORMATION = 1e-12  # of windows where nothing is
 _ROUNDS = 5
@@ -136,15 +138,17 @@ def match(
     steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
     template = _mean_from_below(level, rnoise2_e2, steepness2, (*passes, _LAST)[0])
     fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
+    axes = (1, 0)
     for now, then in pairwise((*passes, _LAST)):
-        bases = _bases(template)
-        found = _fit(level, template, bases, rnoise2_e2, steepness2, now, workers)
-        if found is None:
+        fits = [_fit(level, template, rnoise2_e2, steepness2, now, axis, workers) for axis in axes]
+        found = max(fits, key=lambda fit: fit.explained)
+        axes = (found.axis,)  # along which spectra run: that which explains more
+        if not found.explained:
             continue
         found.coefficients -= found.coefficients.mean(axis=0)
-        fluxes += found.mean_of(_FLUX)[:, 0]
+        fluxes += found.mean_of(_FLUXES).sum(axis=1)
         shifts -= found.mean_of(_SHIFTS)
-        more = _combine(found.coefficients, bases, workers)
+        more = _combine(found, workers)
         differences = more if differences is None else np.add(differences, more, out=differences)
         level = exposures_e - differences
         template = _mean_from_below(level, rnoise2_e2, steepness2, then)
@@ -232,24 +236,45 @@ def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndar
     return mean
 
 
-def _bases(template: np.ndarray) -> list[np.ndarray]:
-    """Images of which differences are made."""
+def _bases(template: np.ndarray, window: Pass, axis: int) -> list[np.ndarray]:
+    """Images of which differences are made; spectra run along the axis."""
+    along = (_CONTINUUM_PX, 1) if axis else (1, _CONTINUUM_PX)
     smooth = cv2.GaussianBlur(template, (0, 0), _CURVATURE_PX)
     one, bend = np.ones(1, np.float32), np.array([1, -2, 1], np.float32)
-    return [
+    bases = [
         template,
+        cv2.blur(template, along),
         *gradients(template, _SLOPE_PX),
         cv2.sepFilter2D(smooth, -1, bend, one, borderType=cv2.BORDER_REPLICATE),
         cv2.sepFilter2D(smooth, -1, one, bend, borderType=cv2.BORDER_REPLICATE),
     ]
+    # in long and thin windows a constant would take tracks for background
+    return [*bases, np.ones_like(template)] if window.rows == window.columns else bases
 
 
 @dataclass
 class _Found:
-    """Coefficients of each window: (N, K, windows in y, windows in x), and their information."""
+    """A fit.
 
+    Attributes
+    ----------
+    axis : int
+        Of the spectra.
+    bases : list of K (rows, columns) arrays
+        What differences are made of.
+    coefficients : (N, K, windows in y, windows in x) array
+        Of each window; 0 of what is not significant.
+    information : (K, windows in y, windows in x) array
+        Of the coefficients: their errors are its root's inverse.
+    explained : float
+        By how much χ² is less than without; 0 if nothing is significant.
+    """
+
+    axis: int
+    bases: list[np.ndarray]
     coefficients: np.ndarray
     information: np.ndarray
+    explained: float
 
     def mean_of(self, which: Sequence[int]) -> np.ndarray:
         """Mean coefficients over the windows, (N, len(which)), weighted by their information."""
@@ -258,19 +283,21 @@ class _Found:
         return (self.coefficients[:, list(which)] * weight).sum(axis=(-2, -1)) / total
 
 
-def _fit(level, template, bases, rnoise2, steepness2, window: Pass, workers) -> _Found | None:
-    """Fit differences from the template in each window; None if no coefficient is significant."""
+def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, workers) -> _Found:
+    """Fit differences from the template in each window."""
+    bases = _bases(template, window, axis)
     sums = _smooth(_sum_products(level, template, bases, rnoise2, steepness2, window, workers))
     information, projections = np.split(sums, [len(bases)], axis=-1)
     variances = _prior_variances(information, projections)
-    if not variances.any():
-        return None
     ridge = 1 / np.maximum(variances, np.finfo(np.float32).tiny)
     solved = np.linalg.solve(information + np.diag(ridge), projections)
-    diagonal = np.diagonal(information, axis1=-2, axis2=-1)
+    solved[..., variances == 0, :] = 0
     return _Found(
+        axis,
+        bases,
         np.ascontiguousarray(np.moveaxis(solved, (-1, -2), (0, 1)), dtype=np.float32),
-        np.moveaxis(diagonal, -1, 0),
+        np.moveaxis(np.diagonal(information, axis1=-2, axis2=-1), -1, 0),
+        float(np.sum(projections * solved)),
     )
 
 
@@ -341,17 +368,17 @@ def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.nda
     return variances
 
 
-def _combine(coefficients: np.ndarray, bases, workers: int) -> np.ndarray:
+def _combine(found: _Found, workers: int) -> np.ndarray:
     """Interpolate the coefficients between windows; add up what they make of the bases."""
-    shape = bases[0].shape
+    shape = found.bases[0].shape
 
     def combine_one(own: np.ndarray) -> np.ndarray:
         total = np.zeros(shape, np.float32)
-        for coefficient, base in zip(own, bases, strict=True):
+        for coefficient, base in zip(own, found.bases, strict=True):
             if coefficient.any():
                 wide = cv2.resize(coefficient, shape[::-1], interpolation=cv2.INTER_LINEAR)
                 cv2.accumulateProduct(wide, base, total)
         return total
 
     with ThreadPoolExecutor(workers) as pool:
-        return np.array(list(pool.map(combine_one, coefficients)))
+        return np.array(list(pool.map(combine_one, found.coefficients)))

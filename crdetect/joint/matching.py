@@ -4,7 +4,7 @@ Exposures of one target are never quite equivalent: the sky fades, the object va
 the seeing changes. What follows is the idea of difference imaging (Alard & Lupton 1998): in a
 window, the difference of an exposure from the common template T is a combination of a few images,
 
-    d = c₀ T + c₁ C + c₂ ∂T/∂x + c₃ ∂T/∂y + c₄ ∂²T/∂x² + c₅ ∂²T/∂y²,
+    d = c₀ (T − C) + c₁ C + c₂ ∂T/∂x + c₃ ∂T/∂y + c₄ ∂²T/∂x² + c₅ ∂²T/∂y²,
 
 C being T smoothed along the spectra: lines and continuum, sky and object have fluxes of their own.
 A background that is added everywhere (moonlight, scattered light, what is left of the bias) is
@@ -25,7 +25,7 @@ import numpy as np
 
 from crdetect.stack import for_row_blocks, sort_planes
 
-_FLUXES, _SHIFTS = (0, 1), (2, 3)  # which coefficients
+_FLUX, _SHIFTS = (1,), (2, 3)  # which coefficients
 
 _CLIP = 4.0  # sigma: a value so far above the lower ones takes no part in the template
 _WINSOR = 3.0  # sigma: larger residuals pull no harder
@@ -62,7 +62,7 @@ class Pass(NamedTuple):
 
 PASSES = (
     Pass(64, 64, 0.3, 0.4),  # what all pixels have in common, lest the others go astray
-    Pass(64, 4, 0.1, 0.2),
+    Pass(64, 2, 0.1, 0.2),  # as narrow as lines are, of sky and object side by side
     Pass(2, 64, 0.3, 0.1),  # fibres and objects vary by more than lines do
     Pass(64, 4, 0.04, 0.05),
 )
@@ -81,7 +81,7 @@ class Matched:
         What each exposure has more than the template is expected to have; None where exposures
         are equivalent, as far as can be seen.
     fluxes : (N,) array
-        Mean flux of each exposure, relative to the template.
+        Mean flux of the continuum of each exposure, relative to the template.
     shifts_px : (N, 2) array
         Mean shift of each exposure in x and y.
     """
@@ -146,7 +146,7 @@ def match(
         if not found.explained:
             continue
         found.coefficients -= found.coefficients.mean(axis=0)
-        fluxes += found.mean_of(_FLUXES).sum(axis=1)
+        fluxes += found.mean_of(_FLUX)[:, 0]
         shifts -= found.mean_of(_SHIFTS)
         more = _combine(found, workers)
         differences = more if differences is None else np.add(differences, more, out=differences)
@@ -239,11 +239,12 @@ def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndar
 def _bases(template: np.ndarray, window: Pass, axis: int) -> list[np.ndarray]:
     """Images of which differences are made; spectra run along the axis."""
     along = (_CONTINUUM_PX, 1) if axis else (1, _CONTINUUM_PX)
+    continuum = cv2.blur(template, along)
     smooth = cv2.GaussianBlur(template, (0, 0), _CURVATURE_PX)
     one, bend = np.ones(1, np.float32), np.array([1, -2, 1], np.float32)
     bases = [
-        template,
-        cv2.blur(template, along),
+        template - continuum,
+        continuum,
         *gradients(template, _SLOPE_PX),
         cv2.sepFilter2D(smooth, -1, bend, one, borderType=cv2.BORDER_REPLICATE),
         cv2.sepFilter2D(smooth, -1, one, bend, borderType=cv2.BORDER_REPLICATE),

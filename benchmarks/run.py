@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -47,6 +47,7 @@ NEED_COSMIC_CONN = ("mm_conn", "conn")
 SURE = ("lacosmic", "pycosmic", "deepcr", "conn")  # no random numbers: masks can be compared
 NETWORKS = ("mm_deepcr", "deepcr", *NEED_COSMIC_CONN)
 YARDSTICK = "mm_lacosmic"
+INSTEAD = {"joint": YARDSTICK}  # what the peer runs where it lacks a method
 US, PEER = "crdetect", "numina-crmasks"
 
 console = Console(highlight=False, soft_wrap=True)
@@ -96,6 +97,8 @@ class Result:
         Each mask, its bits packed, and how many pixels it holds: shows if both did the same work.
     note : str
         What to know about these numbers.
+    mark : str
+        The same in a word, for the table.
     """
 
     program: str
@@ -103,6 +106,7 @@ class Result:
     cost: Cost | None
     masks: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict)
     note: str = ""
+    mark: str = ""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -302,7 +306,13 @@ def scaled(method: str, yardstick: Result, shape: tuple[int, int]) -> Result:
         peak, memory = math.nan, "memory is known for 2016 × 1596 only"
     wall, cpu = (cost * factor for cost, factor in zip(PUBLISHED[method], factors, strict=False))
     note = f"NOT MEASURED, no PyCosmic there; scaled: {how}; {memory}"
-    return Result(PEER, method, Cost(wall, cpu, peak), note=note)
+    return Result(PEER, method, Cost(wall, cpu, peak), note=note, mark=" (scaled)")
+
+
+def instead(method: str, other: Result) -> Result:
+    """Put another method of the peer in the place of one that it lacks."""
+    note = f"it has no {method}: {other.method}" + (f", {other.note}" if other.note else "")
+    return replace(other, method=method, note=note, mark=f" {other.method}")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -337,8 +347,7 @@ def tabulate(results: Sequence[Result], title: str) -> Table:
 
 
 def _cells(result: Result, ours: Cost | None) -> list[str]:
-    mark = " (scaled)" if result.note and result.cost else ""
-    cells = [result.method, result.program + mark]
+    cells = [result.method, result.program + result.mark]
     if result.cost is None:
         return [*cells, "failed"]
     wall, cpu, peak = result.cost
@@ -357,15 +366,18 @@ def compare(bench: Bench, options: argparse.Namespace) -> list[Result]:
     """Run all methods; scale what the peer cannot run here."""
     programs = [US, PEER] if options.peer else [US]
     wanted = [(program, method) for method in options.methods for program in programs]
+    lacking = [job for job in wanted if job[0] == PEER and job[1] in INSTEAD]
     unavailable = set()
     if options.peer and answers(options.peer, "import PyCosmic") is None:
         unavailable = {(PEER, method) for method in options.methods if method in NEED_PYCOSMIC}
-    jobs = [job for job in wanted if job not in unavailable]
-    if unavailable and (PEER, YARDSTICK) not in jobs:
+    jobs = [job for job in wanted if job not in unavailable and job not in lacking]
+    if (unavailable or lacking) and (PEER, YARDSTICK) not in jobs:
         jobs.append((PEER, YARDSTICK))
     results = bench.run(jobs, options.repeat)
     for _, method in unavailable:
         results[PEER, method] = scaled(method, results[PEER, YARDSTICK], options.shape)
+    for program, method in lacking:
+        results[program, method] = instead(method, results[PEER, INSTEAD[method]])
     return [results[job] for job in wanted]
 
 

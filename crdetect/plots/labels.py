@@ -44,8 +44,10 @@ def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, m
     if not len(x):
         return 0
     root = ax.figure.canvas.figure  # a panel's own figure may be a part of it
-    root.draw_without_rendering()
-    root.set_layout_engine("none")  # settled: it must not move under the numbers
+    engine = root.get_layout_engine()
+    if engine is not None:
+        engine.execute(root)
+        root.set_layout_engine("none")  # settled: it must not move under the numbers
     texts, _ = write_labels(ax, x, y, [str(number) for number in numbers[:most]])
     for text in texts:
         text.set_path_effects([withStroke(linewidth=1.2, foreground="w")])
@@ -119,9 +121,8 @@ class _Room:
         boxes, far = boxes[inside], far[inside]
         lines = _along(point, boxes, half)
         free = ~_overlap(boxes, half, self._centres, self._halves)
-        near = (np.abs(self._points - point) < 2 * _DISTANCES_PT[-1] * self._pixel).all(axis=1)
-        free &= ~_overlap(boxes, half, self._points[near], _MARKER_PT * self._pixel)
-        free &= ~_overlap(boxes, half, self._leaders.reshape(-1, 2), 0)
+        free &= ~_overlap(boxes, half, self._near(point, self._points), _MARKER_PT * self._pixel)
+        free &= ~_overlap(boxes, half, self._near(point, self._leaders.reshape(-1, 2)), 0)
         through = _overlap(lines.reshape(-1, 2), 0, self._centres, self._halves)
         through = through.reshape(len(boxes), -1).any(axis=1)
         free &= ~(far & through)
@@ -135,6 +136,10 @@ class _Room:
         if far[chosen]:
             self._leaders = np.concatenate([self._leaders, lines[chosen : chosen + 1]])
         return _Place(boxes[chosen], bool(far[chosen]))
+
+    def _near(self, point: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Places that boxes beside a point can reach."""
+        return places[(np.abs(places - point) < 2 * _DISTANCES_PT[-1] * self._pixel).all(axis=1)]
 
 
 def _rings(half: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:

@@ -137,7 +137,7 @@ class Combiner:
     def mean(self) -> Combination:
         """Mean of all values."""
         planes = self.stack.exposures
-        mean = self._mean_of(planes, lambda rows: ~np.isnan(planes[:, rows]))
+        mean = self._mean_by_rows(planes, lambda rows: ~np.isnan(planes[:, rows]))
         return replace(mean, value=self.statistics.mean2d)
 
     @cached_property
@@ -155,7 +155,7 @@ class Combiner:
         ordered = np.sort(self.stack.exposures, axis=0)
         rank = np.arange(len(ordered))[:, np.newaxis, np.newaxis]
         # by rank, not by value: of equal values only some are used
-        lowest = self._mean_of(ordered, lambda rows: rank < count[rows])
+        lowest = self._mean_by_rows(ordered, lambda rows: rank < count[rows])
         return replace(lowest, value=s.min2d)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
@@ -172,7 +172,7 @@ class Combiner:
         mean = self.mean.with_pixels(hit, _mean_of(planes, used, self.noise.select(hit)))
         return mean.replaced((mean.count == 0) & (self.statistics.count2d > 0), filling)
 
-    def _mean_of(self, planes: np.ndarray, used: Callable[[slice], np.ndarray]) -> Combination:
+    def _mean_by_rows(self, planes: np.ndarray, used: Callable[[slice], np.ndarray]) -> Combination:
         """Mean of the values used of some planes, by blocks of rows."""
         pieces = for_row_blocks(
             lambda rows: _mean_of(planes[:, rows], used(rows), self.noise.select(rows)),

@@ -311,7 +311,7 @@ def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, wor
     height, width = min(window.rows, rows), min(window.columns, columns)
     n_y, n_x = rows // height, columns // width
     k, number = len(bases), len(bases) + len(level)
-    sums = np.empty((n_y, n_x, k, number), np.float32)
+    sums = np.empty((n_y, n_x, k, number))
     strip = max(1, _WIDEST_TILE // (columns * height))
 
     def sum_strip(first: int) -> None:

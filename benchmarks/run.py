@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crdetect.noise import Noise
-from crdetect.parameters import BLOCKS, Parameters, yaml_value
+from crdetect.parameters import BLOCKS, Parameters, is_joint, yaml_value
 from crdetect.simulate import simulate_exposures
 
 NEXPOSURES, GAIN, RNOISE_ADU, HIT_SHARE, SEED = 3, 1.0, 3.4, 0.006, 20260
@@ -47,7 +48,6 @@ NEED_COSMIC_CONN = ("mm_conn", "conn")
 SURE = ("lacosmic", "pycosmic", "deepcr", "conn")  # no random numbers: masks can be compared
 NETWORKS = ("mm_deepcr", "deepcr", *NEED_COSMIC_CONN)
 YARDSTICK = "mm_lacosmic"
-INSTEAD = {"joint": YARDSTICK}  # what the peer runs where it lacks a method
 US, PEER = "crdetect", "numina-crmasks"
 
 console = Console(highlight=False, soft_wrap=True)
@@ -309,10 +309,10 @@ def scaled(method: str, yardstick: Result, shape: tuple[int, int]) -> Result:
     return Result(PEER, method, Cost(wall, cpu, peak), note=note, mark=" (scaled)")
 
 
-def instead(method: str, other: Result) -> Result:
-    """Put another method of the peer in the place of one that it lacks."""
-    note = f"it has no {method}: {other.method}" + (f", {other.note}" if other.note else "")
-    return replace(other, method=method, note=note, mark=f" {other.method}")
+def instead(method: str, yardstick: Result) -> Result:
+    """Put the peer's mm_lacosmic in the place of a method that it lacks."""
+    note = f"it has no {method}: {YARDSTICK}" + (f", {yardstick.note}" if yardstick.note else "")
+    return replace(yardstick, method=method, note=note, mark=f" {YARDSTICK}")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -366,18 +366,19 @@ def compare(bench: Bench, options: argparse.Namespace) -> list[Result]:
     """Run all methods; scale what the peer cannot run here."""
     programs = [US, PEER] if options.peer else [US]
     wanted = [(program, method) for method in options.methods for program in programs]
-    lacking = [job for job in wanted if job[0] == PEER and job[1] in INSTEAD]
-    unavailable = set()
+    stand_ins: dict[Job, Callable[[str, Result], Result]] = {}
+    if options.peer:
+        stand_ins = {(PEER, method): instead for method in options.methods if is_joint(method)}
     if options.peer and answers(options.peer, "import PyCosmic") is None:
-        unavailable = {(PEER, method) for method in options.methods if method in NEED_PYCOSMIC}
-    jobs = [job for job in wanted if job not in unavailable and job not in lacking]
-    if (unavailable or lacking) and (PEER, YARDSTICK) not in jobs:
+        estimate = partial(scaled, shape=options.shape)
+        missing = [method for method in options.methods if method in NEED_PYCOSMIC]
+        stand_ins |= {(PEER, method): estimate for method in missing}
+    jobs = [job for job in wanted if job not in stand_ins]
+    if stand_ins and (PEER, YARDSTICK) not in jobs:
         jobs.append((PEER, YARDSTICK))
     results = bench.run(jobs, options.repeat)
-    for _, method in unavailable:
-        results[PEER, method] = scaled(method, results[PEER, YARDSTICK], options.shape)
-    for program, method in lacking:
-        results[program, method] = instead(method, results[PEER, INSTEAD[method]])
+    for job, stand_in in stand_ins.items():
+        results[job] = stand_in(job[1], results[PEER, YARDSTICK])
     return [results[job] for job in wanted]
 
 

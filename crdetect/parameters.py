@@ -192,6 +192,11 @@ def is_none(value: Any) -> bool:
     )
 
 
+def is_joint(crmethod: str) -> bool:
+    """Tell whether joint detection takes part in a crmethod."""
+    return crmethod.startswith("joint")
+
+
 def _field(default: Any, description: str, unit: str | None = None) -> Any:
     return Field(default, description=description, json_schema_extra={"unit": unit})
 
@@ -320,7 +325,7 @@ class General(Block):
     @property
     def uses_joint(self) -> bool:
         """Whether joint detection takes part."""
-        return self.crmethod.startswith("joint")
+        return is_joint(self.crmethod)
 
     @model_validator(mode="after")
     def _flagged_or_ignored(self) -> Self:

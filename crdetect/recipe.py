@@ -44,6 +44,7 @@ from crdetect.parameters import (
     Flag,
     Parameters,
     describe_block,
+    is_joint,
     is_misspelt,
     is_none,
     unknown_parameter,
@@ -306,9 +307,7 @@ class SchemaRecipe(BaseRecipe):
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
         n = len(rinput.obresult.frames)
-        two = "crmethod" not in self.requirements() or str(values.get("crmethod")).startswith(
-            "joint"
-        )
+        two = "crmethod" not in self.requirements() or is_joint(str(values.get("crmethod")))
         faults = _too_few(n, two=two)
         faults += self._faults
         faults += [unknown_parameter(name, self.requirements()) for name in others]

@@ -160,11 +160,11 @@ def look_around(level_e: np.ndarray, rnoise2_e2: float | np.ndarray) -> Surround
     # from minimum to mean: Blom 1958
     rise = np.float32(-NormalDist().inv_cdf((1 - 0.375) / (len(level_e) + 0.25)))
     noise2, expected = np.empty((2, *level_e.shape[1:]), np.float32)
+    read = np.broadcast_to(np.float32(rnoise2_e2), noise2.shape)
 
     def expect_rows(rows: slice) -> None:
         lowest = np.minimum.reduce(level_e[:, rows])
-        read = rnoise2_e2[rows] if np.ndim(rnoise2_e2) else rnoise2_e2
-        noise2[rows] = np.maximum(lowest, 0) + read
+        noise2[rows] = np.maximum(lowest, 0) + read[rows]
         expected[rows] = lowest + rise * np.sqrt(noise2[rows])
 
     for_row_blocks(expect_rows, noise2.shape)

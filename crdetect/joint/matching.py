@@ -132,15 +132,16 @@ def match(
     ----------
     Alard & Lupton 1998, ApJ 503, 325. Efron & Morris 1973, J. Am. Stat. Assoc. 68, 117.
     """
+    rnoise2 = np.broadcast_to(np.float32(rnoise2_e2), exposures_e.shape[1:])
     differences = background_differences(exposures_e, rnoise2_e2) if passes else None
     level = exposures_e if differences is None else exposures_e - differences
     lowest = np.minimum.reduce(level)
     steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
-    template = _mean_from_below(level, rnoise2_e2, steepness2, (*passes, _LAST)[0])
+    template = _mean_from_below(level, rnoise2, steepness2, (*passes, _LAST)[0])
     fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
     axes = (1, 0)
     for now, then in pairwise((*passes, _LAST)):
-        fits = [_fit(level, template, rnoise2_e2, steepness2, now, axis, workers) for axis in axes]
+        fits = [_fit(level, template, rnoise2, steepness2, now, axis, workers) for axis in axes]
         found = max(fits, key=lambda fit: fit.explained)
         axes = (found.axis,)  # along which spectra run: that which explains more
         if not found.explained:
@@ -151,7 +152,7 @@ def match(
         more = _combine(found, workers)
         differences = more if differences is None else np.add(differences, more, out=differences)
         level = exposures_e - differences
-        template = _mean_from_below(level, rnoise2_e2, steepness2, then)
+        template = _mean_from_below(level, rnoise2, steepness2, then)
     return Matched(template, differences, fluxes, shifts)
 
 
@@ -179,13 +180,14 @@ def background_differences(
     n_y, n_x = rows // height, columns // width
     cut = thinned[:, : n_y * height, : n_x * width].reshape(n, n_y, height, n_x, width)
     cut = cut.swapaxes(2, 3).reshape(n, n_y, n_x, height * width)
-    # of faint pixels, with less of the object in them
-    levels = np.partition(cut, height * width // 10, axis=-1)[..., height * width // 10]
+    rank = height * width // 10  # of faint pixels, with less of the object in them
+    levels = np.partition(cut, rank, axis=-1)[..., rank]
     mean = np.maximum(levels.mean(axis=0), 0)
     noise2 = mean + np.float32(np.mean(rnoise2_e2))
     weight = 1 / (noise2 + np.square(np.float32(_FLUX_MAY_DIFFER) * mean))
     levels -= levels.mean(axis=0)
-    levels = [_blurred(level * weight) / _blurred(weight) for level in levels]
+    total = _blurred(weight)
+    levels = [_blurred(level * weight) / total for level in levels]
     if all(np.mean(np.square(level) / noise2) < _LEAST_BACKGROUND**2 for level in levels):
         return None
     size = exposures_e.shape[:0:-1]
@@ -222,8 +224,7 @@ def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndar
 
     def mean_rows(rows: slice) -> None:
         ordered = sort_planes(list(exposures[:, rows]))
-        rnoise2_here = rnoise2[rows] if np.ndim(rnoise2) else rnoise2
-        variance = _variance(ordered[0], rnoise2_here, steepness2[rows], tolerance)
+        variance = _variance(ordered[0], rnoise2[rows], steepness2[rows], tolerance)
         value = ordered[0].copy()
         agree = np.ones(value.shape, bool)
         for number, plane in enumerate(ordered[1:], start=1):
@@ -317,10 +318,10 @@ def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, wor
     def sum_strip(first: int) -> None:
         last = min(first + strip, n_y)
         place = slice(first * height, last * height), slice(0, n_x * width)
-        here, read = template[place], rnoise2[place] if np.ndim(rnoise2) else rnoise2
+        here, read = template[place], rnoise2[place]
         more = level[:, *place] - here
         limit = np.sqrt(_variance(here, read, steepness2[place], window))
-        variance = np.maximum(here, 0) + np.float32(read)
+        variance = np.maximum(here, 0) + read
         root = np.where(np.maximum.reduce(more) < _CLIP * limit, 1 / np.sqrt(variance), 0)
         planes = np.empty((number, *root.shape), np.float32)
         for plane, base in zip(planes, bases, strict=False):

@@ -118,6 +118,15 @@ def test_missing_data(equivalent):
     assert (masks.crmasks[far] != whole[far]).mean() < 1e-4
 
 
+def test_read_noise_that_is_too_low_is_noticed():
+    simulation = simulate_exposures(SHAPE, seed=3, hit_fraction=0.0, double_hits=0)
+    told = Noise(1.0, 1.7)
+    detection = run(simulation, told)
+    assert 3.0 < detection.calibration.model.measured_rnoise_e[0] < 4.1
+    assert detection.calibration.model.excess_e2 == pytest.approx(3.4**2 - 1.7**2, rel=0.5)
+    assert detection.masks.crmasks.mean() < 1e-4
+
+
 def test_adaptive_diagram_flags_fewer_differences(different):
     values = {"crmethod": "mm_lacosmic", "mm_simulation": "analytic"}
     plain = run(different, **values)

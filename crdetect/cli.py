@@ -259,8 +259,8 @@ def _found_out(detection) -> list[str]:
     if "mm_nbinom_shape" in texts:
         texts["mm_nbinom_shape"] = detection.diagram.shape  # with its error
     lines = [f"{name}: {text}" for name, text in texts.items()]
-    if detection.calibration is not None:
-        lines += detection.calibration.summary()
+    if detection.exposure_model is not None:
+        lines += detection.exposure_model.summary()
     if detection.diagram is not None and detection.diagram.expected_above is not None:
         lines.append(
             f"clean pixels expected above the boundary: {detection.diagram.expected_above:.3g}"

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from crdetect.detectors.fill import median_around
 from crdetect.errors import InputError
+from crdetect.fill import median_around
 from crdetect.masks import Masks, pixel_mask
 from crdetect.noise import Noise
 from crdetect.stack import Stack, Statistics, for_row_blocks

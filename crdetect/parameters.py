@@ -648,11 +648,11 @@ class Parameters(BaseModel):
             yield getattr(self, DETECTOR_BLOCKS[self.general.detector])
         if self.general.uses_mm:
             yield self.mm
-        if self.calibrates:
+        if self.models_exposures:
             yield self.jt
 
     @property
-    def calibrates(self) -> bool:
+    def models_exposures(self) -> bool:
         """Whether the exposures are matched and their noise is fitted."""
         adaptive = self.general.uses_mm and self.mm.mm_synthetic == "adaptive"
         return self.general.uses_joint or adaptive

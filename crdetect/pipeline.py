@@ -14,9 +14,11 @@ import numpy as np
 
 from crdetect.combine import Combination, Combiner, combine
 from crdetect.detectors import make_detector
-from crdetect.detectors.fill import masked_median
+from crdetect.equivalence.flux import FluxFactors, divided, measure_flux, number_at_median
+from crdetect.equivalence.model import ExposureModel, fit_exposure_model
+from crdetect.equivalence.offsets import aligned, check_region
 from crdetect.errors import InputError
-from crdetect.joint.calibration import Calibration, calibrate
+from crdetect.fill import masked_median
 from crdetect.joint.detection import JointHits, find_jointly
 from crdetect.masks import (
     Features,
@@ -30,9 +32,7 @@ from crdetect.masks import (
 )
 from crdetect.mm.analytic import check_available
 from crdetect.mm.boundary import Boundary
-from crdetect.mm.flux import FluxFactors, divided, measure_flux, number_at_median
 from crdetect.mm.method import MedianMinimum, Observed, make_diagram
-from crdetect.mm.offsets import aligned, check_region
 from crdetect.noise import Noise
 from crdetect.parameters import MM, Parameters
 from crdetect.quality import Quality, assess
@@ -99,9 +99,9 @@ class Detection:
     observed: Observed | None = None
 
     @property
-    def calibration(self) -> Calibration | None:
+    def exposure_model(self) -> ExposureModel | None:
         """How the exposures differ; None where that was not asked for."""
-        return None if self.observed is None else self.observed.calibration
+        return None if self.observed is None else self.observed.exposure_model
 
     @cached_property
     def quality(self) -> Quality:
@@ -143,8 +143,8 @@ class Detection:
         fitted model.
         """
         general = self.parameters.general
-        if self.calibration is not None:
-            noise = self.calibration.noise(noise)
+        if self.exposure_model is not None:
+            noise = self.exposure_model.noise(noise)
         if general.divides_by_flux:
             stack = divided(stack, self.flux.factors)
         return combine(
@@ -310,18 +310,20 @@ def examine(
         noises = [noise.divided(factor) for factor in flux.factors]
         factors = [1.0] * len(stack)
 
-    calibration = joint = None
-    if parameters.calibrates:
+    exposure_model = joint = None
+    if parameters.models_exposures:
         progress("matching the exposures")
-        calibration = calibrate(stack, noise, parameters.jt, workers)
+        exposure_model = fit_exposure_model(stack, noise, parameters.jt, workers)
     if parameters.general.uses_joint:
         progress("joint detection")
-        joint = find_jointly(stack, statistics, noise, calibration, parameters.jt)
+        joint = find_jointly(stack, statistics, noise, exposure_model, parameters.jt)
     aux = _detect_in_each_image(
         stack, statistics, [noise, noise, *noises], parameters, workers, progress
     )
     hits = aux.median, aux.anywhere()
-    observed = Observed(stack, statistics, noises, factors, *hits, aux.clean_exposures, calibration)
+    observed = Observed(
+        stack, statistics, noises, factors, *hits, aux.clean_exposures, exposure_model
+    )
     uses_mm = parameters.general.uses_mm
     return Examined(
         stack, noise, statistics, flux, uses_mm, observed, aux, joint, workers, progress
@@ -389,7 +391,7 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
             check_region(*mm.mm_crosscorr_region)
         if mm.mm_simulation == "analytic":
             check_available(len(stack), mm.mm_cr_coincidences)
-    if parameters.calibrates and general.divides_by_flux:
+    if parameters.models_exposures and general.divides_by_flux:
         raise InputError(
             "joint detection and mm_synthetic: adaptive find out by themselves how fluxes differ: "
             "set apply_flux_factor_to: simulated, or flux_factor: none"

@@ -20,12 +20,12 @@ import numpy as np
 from astropy.io import fits
 
 from crdetect.combine import COMBINATIONS, Combination, LocalMedian, check_masks, combine
+from crdetect.equivalence.flux import divided
 from crdetect.errors import InputError
 from crdetect.exposures import Exposures, data_of, open_fits
 from crdetect.identity import Identity, difference
 from crdetect.masks import CLASSES, Features, Masks, as_uint8
 from crdetect.mm.boundary import Boundary
-from crdetect.mm.flux import divided
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection
@@ -161,8 +161,8 @@ def crmasks_hdul(
         hdul.append(replaced_table(general.pixels_to_be_replaced_by_local_median))
     if detection.diagram is not None:
         hdul.append(boundary_table(detection.diagram))
-    if detection.calibration is not None:
-        hdul.append(noise_table(detection.calibration))
+    if detection.exposure_model is not None:
+        hdul.append(noise_table(detection.exposure_model))
     if exposures:
         hdul.append(exposures_table(exposures))
     hdul.append(params_table(detection.parameters, detection.used()))

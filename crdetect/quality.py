@@ -15,13 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from crdetect.equivalence.flux import measure_flux
+from crdetect.equivalence.nbinom import measure_nbinom_shape
+from crdetect.equivalence.offsets import LEAST_SIDE_PX, measure_offsets
 from crdetect.errors import InputError
 from crdetect.masks import Masks
 from crdetect.mm.diagram import BINS
-from crdetect.mm.flux import measure_flux
 from crdetect.mm.method import MedianMinimum, Observed
-from crdetect.mm.offsets import LEAST_SIDE_PX, measure_offsets
-from crdetect.mm.shape import measure_shape
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 
@@ -247,8 +247,8 @@ def _of_equivalence(
     observed: Observed, masks: Masks, diagram: MedianMinimum | None, parameters: Parameters
 ) -> Iterator[Check]:
     """Compare the exposures with each other, as far as the parameters do not allow for that."""
-    if observed.calibration is not None:  # the differences were measured, and allowed for
-        yield from _of_calibration(observed)
+    if observed.exposure_model is not None:  # the differences were measured, and allowed for
+        yield from _of_exposure_model(observed)
         return
     usable = ~masks.meancrt & ~observed.hits & np.isfinite(observed.stack.exposures).all(axis=0)
     advice = _Advice(parameters)
@@ -258,10 +258,10 @@ def _of_equivalence(
     yield from _of_faint_pixels(observed, usable)
 
 
-def _of_calibration(observed: Observed) -> Iterator[Check]:
+def _of_exposure_model(observed: Observed) -> Iterator[Check]:
     """Judge what is left of the differences, and the read noise as measured."""
-    calibration = observed.calibration
-    ratio = float(np.sqrt(np.percentile(calibration.inflation[::4, ::4], _MATCHED_PERCENT)))
+    exposure_model = observed.exposure_model
+    ratio = float(np.sqrt(np.percentile(exposure_model.inflation[::4, ::4], _MATCHED_PERCENT)))
     yield Check(
         f"noise used relative to photons and read noise, in {_MATCHED_PERCENT:g} % of the pixels",
         ratio,
@@ -270,7 +270,7 @@ def _of_calibration(observed: Observed) -> Iterator[Check]:
         "The exposures differ in ways that could not be matched: look at diagnostic_noise.png; "
         "weak hits are lost there",
     )
-    measured, error = calibration.model.measured_rnoise_e
+    measured, error = exposure_model.noise_model.measured_rnoise_e
     told = float(np.sqrt(np.mean(np.square(observed.noises[0].rnoise_e))))
     if told == 0 or not error < _TELLING * max(measured, told):
         return
@@ -411,7 +411,7 @@ def _of_spread(
     """Compare the spread of bright pixels with the photon statistics."""
     values, noises = _values(observed, _some(usable))
     try:
-        kappa = measure_shape(values, noises).value
+        kappa = measure_nbinom_shape(values, noises).value
     except InputError:  # too few bright pixels to tell
         return
     expected = np.inf

@@ -12,10 +12,10 @@ import scipy
 from astropy.io import fits
 
 from crdetect.combine import LocalMedian
+from crdetect.equivalence.model import ExposureModel
 from crdetect.errors import InputError
 from crdetect.exposures import data_of
 from crdetect.identity import Identity
-from crdetect.joint.calibration import Calibration
 from crdetect.mm.boundary import Boundary, Curve, Points
 from crdetect.mm.method import MedianMinimum
 from crdetect.parameters import Parameters
@@ -177,9 +177,9 @@ def read_boundary(hdul: fits.HDUList, name: str = "crmasks") -> Boundary:
 # NOISE: how the exposures differ
 
 
-def noise_table(calibration: Calibration) -> fits.BinTableHDU:
+def noise_table(exposure_model: ExposureModel) -> fits.BinTableHDU:
     """Terms of the noise model, read noise and gain as measured, and how each exposure differs."""
-    rows = calibration.table()
+    rows = exposure_model.table()
     names, values, errors, units = zip(*rows, strict=True)
     hdu = fits.BinTableHDU.from_columns(
         [
@@ -190,8 +190,8 @@ def noise_table(calibration: Calibration) -> fits.BinTableHDU:
         ],
         name="NOISE",
     )
-    hdu.header["EQUIV"] = (calibration.equivalent, "do exposures differ by noise only?")
-    matched = calibration.matched.differences_e is not None
+    hdu.header["EQUIV"] = (exposure_model.equivalent, "do exposures differ by noise only?")
+    matched = exposure_model.matched.differences_e is not None
     hdu.header["MATCHED"] = (matched, "were differences fitted?")
     return hdu
 

@@ -245,7 +245,7 @@ def _make_coincidences(folder: Path) -> None:
 def _make_noise(folder: Path) -> None:
     moved = ((-0.1, 0.1), (0.0, 0.0), (0.1, -0.1))
     run = _run(_exposures(flux=(0.85, 1.0, 1.15), offsets_px=moved), crmethod="joint")
-    noise(run.calibration).savefig(folder / "diagnostic_noise.png")
+    noise(run.exposure_model).savefig(folder / "diagnostic_noise.png")
 
 
 def _make_conditions(folder: Path) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import crdetect
+from crdetect.equivalence.flux import number_at_median
 from crdetect.errors import InputError
 from crdetect.exposures import make_exposures
 from crdetect.masks import MM_ONLY
-from crdetect.mm.flux import number_at_median
 from crdetect.pipeline import check
 from crdetect.simulate import simulate_exposures
 

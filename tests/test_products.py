@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from crdetect import COMBINATIONS, Detection, Features, InputError, Masks, Noise, Parameters, Stack
 from crdetect.combine import combine
+from crdetect.equivalence.flux import FluxFactors
 from crdetect.masks import CLASSES, Hits
-from crdetect.mm.flux import FluxFactors
 from crdetect.pipeline import Evidence
 from crdetect.products import (
     PATTERNS,

@@ -10,8 +10,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from crdetect.detectors.fill import fill_missing
 from crdetect.errors import InputError
+from crdetect.fill import fill_missing
 from crdetect.masks import features_touching
 from crdetect.noise import Noise
 from crdetect.parameters import Block

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from crdetect.detectors.base import Cleaned, Detector, Resources
-from crdetect.detectors.fill import median_around
 from crdetect.errors import InputError
+from crdetect.fill import median_around
 from crdetect.noise import Noise
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 from crdetect.detectors.base import Cleaned, Detector
-from crdetect.detectors.fill import masked_median
+from crdetect.fill import masked_median
 from crdetect.noise import Noise
 
 _logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crdetect.joint.calibration import Calibration, electrons, read_variance_e2
+from crdetect.equivalence.model import ExposureModel, electrons, read_variance_e2
 from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.noise import Noise
 from crdetect.parameters import Joint
@@ -36,7 +36,7 @@ def find_jointly(
     stack: Stack,
     statistics: Statistics,
     noise: Noise,
-    calibration: Calibration,
+    exposure_model: ExposureModel,
     parameters: Joint,
 ) -> JointHits:
     """Find the hits of all exposures.
@@ -47,21 +47,21 @@ def find_jointly(
         The exposures.
     noise : Noise
         Gain and read noise.
-    calibration : Calibration
+    exposure_model : ExposureModel
         What makes the exposures differ.
     parameters : Joint
         Thresholds.
     """
-    level = calibration.matched.level(electrons(stack, noise))
+    level = exposure_model.matched.level(electrons(stack, noise))
     rnoise2 = read_variance_e2(noise)
     if parameters.jt_strong is None:
         thresholds = Thresholds.for_false_alarms(parameters.jt_false_alarms, parameters.jt_weak)
     else:
         thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
     present = None if stack.complete else ~np.isnan(stack.exposures)
-    crmasks = find_hits(level, present, rnoise2, calibration.inflation, thresholds)
+    crmasks = find_hits(level, present, rnoise2, exposure_model.inflation, thresholds)
     lowest = np.minimum.reduce(level)
-    sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * calibration.inflation)
+    sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * exposure_model.inflation)
     often = crmasks.sum(axis=0, dtype=np.uint8) >= statistics.coincidences
     often[often] = _height(level[:, often], crmasks[:, often], statistics.coincidences) > (
         np.float32(parameters.jt_coincidence) * sigma[often]

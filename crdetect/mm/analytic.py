@@ -20,9 +20,10 @@ from functools import cached_property
 import numpy as np
 import scipy
 
+from crdetect.equivalence.order_statistics import Group, standard_normal
 from crdetect.errors import InputError
 from crdetect.mm.diagram import BINS, Diagram, Limits
-from crdetect.mm.groups import Group, Population, populations, standard_normal
+from crdetect.mm.groups import Population, populations
 from crdetect.mm.scene import Scene
 from crdetect.parameters import MM
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import scipy
 
+from crdetect.equivalence.model import ExposureModel
+from crdetect.equivalence.nbinom import NbinomShape, measure_nbinom_shape
+from crdetect.equivalence.offsets import Offsets, find_offsets, move
 from crdetect.errors import InputError
-from crdetect.joint.calibration import Calibration
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import (
     Boundary,
@@ -21,9 +23,7 @@ from crdetect.mm.boundary import (
 )
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram
-from crdetect.mm.offsets import Offsets, find_offsets, move
 from crdetect.mm.scene import Exposure, make_scene
-from crdetect.mm.shape import Shape, measure_shape
 from crdetect.mm.simulation import simulate
 from crdetect.noise import Noise
 from crdetect.parameters import MM
@@ -56,7 +56,7 @@ class Observed:
     clean_exposures : sequence of N arrays
         The exposures as it cleaned them; only needed for ``mm_synthetic: single`` and to measure
         offsets.
-    calibration : Calibration, optional
+    exposure_model : ExposureModel, optional
         How the exposures differ; only needed for ``mm_synthetic: adaptive``.
     """
 
@@ -67,7 +67,7 @@ class Observed:
     median_hits: np.ndarray
     hits: np.ndarray
     clean_exposures: Sequence[np.ndarray]
-    calibration: Calibration | None = None
+    exposure_model: ExposureModel | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class MedianMinimum:
         Clean pixels as simulated or computed, and the pixels of the exposures.
     seed : int or None
         Seed of the simulation; None where the diagram was computed.
-    shape : Shape or None
+    shape : NbinomShape or None
         Shape of the negative binomial distribution, where it was measured.
     offsets : Offsets or None
         Offsets of the exposures, where they were given or measured.
@@ -96,7 +96,7 @@ class MedianMinimum:
     clean: Diagram
     real: Diagram
     seed: int | None
-    shape: Shape | None
+    shape: NbinomShape | None
     offsets: Offsets | None
     expected_above: float | None
     pixels: CleanPixels | None = None
@@ -181,7 +181,7 @@ def _real_diagram(statistics: Statistics, clean: Diagram) -> Diagram:
     return Diagram(clean.limits, clean.limits.count(x, statistics.median2d[seen] - x), 1)
 
 
-def _measure_shape(observed: Observed, mm: MM) -> Shape | None:
+def _measure_shape(observed: Observed, mm: MM) -> NbinomShape | None:
     if mm.mm_photon_distribution != "nbinom" or mm.mm_nbinom_shape != "auto":
         return None
     stack = observed.stack
@@ -194,7 +194,7 @@ def _measure_shape(observed: Observed, mm: MM) -> Shape | None:
         noise.select(clean).divided(factor)
         for noise, factor in zip(observed.noises, observed.factors, strict=True)
     ]
-    shape = measure_shape(np.array(values), noises)
+    shape = measure_nbinom_shape(np.array(values), noises)
     _logger.info("mm_nbinom_shape: %s", shape)
     if mm.has_offsets:
         _logger.warning("mm_nbinom_shape: auto also takes offsets for excess noise: κ is too low")
@@ -209,7 +209,7 @@ def _find_offsets(observed: Observed, mm: MM) -> Offsets | None:
 
 
 def _expected_exposures(
-    observed: Observed, mm: MM, shape: Shape | None, offsets: Offsets | None
+    observed: Observed, mm: MM, shape: NbinomShape | None, offsets: Offsets | None
 ) -> list[Exposure]:
     """Tell what is expected of each exposure: signal, flux, noise."""
     kappa = np.inf
@@ -217,8 +217,8 @@ def _expected_exposures(
         kappa = mm.mm_nbinom_shape if shape is None else shape.value
     noises = _with_shape(observed.noises, kappa)
     if mm.mm_synthetic == "adaptive":
-        signals = observed.calibration.signals_adu(noises[0])
-        noises = [observed.calibration.noise(noises[0])] * len(noises)
+        signals = observed.exposure_model.signals_adu(noises[0])
+        noises = [observed.exposure_model.noise(noises[0])] * len(noises)
         factors = [1.0] * len(noises)
     elif mm.mm_synthetic == "single":  # each has its own flux, and is where it is
         signals = [np.maximum(image, 0) for image in observed.clean_exposures]

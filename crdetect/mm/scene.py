@@ -62,11 +62,6 @@ class Scene:
         """Number of pixels."""
         return self.min2d_adu.size
 
-    @property
-    def has_common_signal(self) -> bool:
-        """Whether all exposures are expected to be the same, but for a factor."""
-        return all(e.signal_adu is self.exposures[0].signal_adu for e in self.exposures)
-
     def select(self, index) -> Scene:
         """Return some of the pixels."""
         return Scene(_select(self.exposures, index), self.coincidences, self.min2d_adu[index])

@@ -156,8 +156,8 @@ def _figures(detection: Detection) -> Iterator[tuple[str, Callable[[], Figure]]]
     yield "diagnostic_mediancr.png", partial(mediancr, detection)
     for i in numbers:
         yield f"diagnostic_crmask{i}.png", partial(crmask, detection, i)
-    if detection.calibration is not None:
-        yield "diagnostic_noise.png", partial(noise, detection.calibration)
+    if detection.exposure_model is not None:
+        yield "diagnostic_noise.png", partial(noise, detection.exposure_model)
     if detection.flux.measured:
         for i in numbers:
             yield f"flux_factor{i}.png", partial(flux_factor, detection.flux, i)

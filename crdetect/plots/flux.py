@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
-from crdetect.mm.flux import FluxFactors
+from crdetect.equivalence.flux import FluxFactors
 from crdetect.plots.style import SKY, VERMILLION, new_figure
 
 _SHOWN = 0.002  # of the maximum: where the density is drawn

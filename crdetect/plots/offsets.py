@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from crdetect.mm.offsets import Offsets
+from crdetect.equivalence.offsets import Offsets
 from crdetect.plots.style import VERMILLION, new_figure
 
 

@@ -56,14 +56,14 @@ def test_without_matching_differences_are_taken_for_hits_or_for_noise(different)
     plain = run(different, jt_matching="none", jt_noise_terms=None)
     assert score(different, plain.masks)[2] > 50
     noisy = run(different, jt_matching="none")
-    assert noisy.calibration.model.flux > 0.01**2
+    assert noisy.exposure_model.noise_model.flux > 0.01**2
     matched = run(different)
-    assert matched.calibration.model.flux < 0.1 * noisy.calibration.model.flux
+    assert matched.exposure_model.noise_model.flux < 0.1 * noisy.exposure_model.noise_model.flux
 
 
 def test_noise_terms_that_are_given(equivalent):
     terms = [0.01, 0.02, 0.03]
-    model = run(equivalent, jt_noise_terms=terms).calibration.model
+    model = run(equivalent, jt_noise_terms=terms).exposure_model.noise_model
     assert model.terms == (0.0, *terms)
 
 
@@ -122,8 +122,8 @@ def test_read_noise_that_is_too_low_is_noticed():
     simulation = simulate_exposures(SHAPE, seed=3, hit_fraction=0.0, double_hits=0)
     told = Noise(1.0, 1.7)
     detection = run(simulation, told)
-    assert 3.0 < detection.calibration.model.measured_rnoise_e[0] < 4.1
-    assert detection.calibration.model.excess_e2 == pytest.approx(3.4**2 - 1.7**2, rel=0.5)
+    assert 3.0 < detection.exposure_model.noise_model.measured_rnoise_e[0] < 4.1
+    assert detection.exposure_model.noise_model.excess_e2 == pytest.approx(3.4**2 - 1.7**2, rel=0.5)
     assert detection.masks.crmasks.mean() < 1e-4
 
 

@@ -109,7 +109,7 @@ def test_joint_detection_on_real_exposures_that_differ(shared, name, most):
     _, detection = detect(shared, name, crmethod="joint")
     # at most one pixel is hit twice, of the 74 and 116 features that the peer finds
     assert sum(detection.features.counts().values()) <= most
-    assert not detection.calibration.equivalent
+    assert not detection.exposure_model.equivalent
     # tens of cosmic rays in each exposure are found all the same
     for mask in detection.masks.crmasks:
         assert 15 < label_features(mask)[0] < 200
@@ -117,6 +117,6 @@ def test_joint_detection_on_real_exposures_that_differ(shared, name, most):
 
 def test_read_noise_and_gain_of_real_exposures(shared):
     _, detection = detect(shared, "kast_blue_3x1200", crmethod="joint")
-    model = detection.calibration.model
+    model = detection.exposure_model.noise_model
     assert model.measured_rnoise_e[0] == pytest.approx(3.8, abs=0.15)  # as the header says
     assert model.photon_slope[0] == pytest.approx(1.0, abs=0.1)

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from crdetect import InputError, Noise, Parameters, Stack
-from crdetect.mm import offsets as module
-from crdetect.mm.offsets import (
+from crdetect.equivalence import offsets as module
+from crdetect.equivalence.offsets import (
     Offsets,
     aligned,
     check_region,
@@ -153,7 +153,7 @@ def test_structure_in_one_direction_only(known, seed):
 
 def test_noise_alone_tells_no_offset(caplog):
     images = [NOISE.draw_adu(np.full((80, 80), 100.0), np.random.default_rng(i)) for i in range(3)]
-    with caplog.at_level(logging.WARNING, "crdetect.mm.offsets"):
+    with caplog.at_level(logging.WARNING, "crdetect.equivalence.offsets"):
         found = find_offsets(images, [NOISE] * 3, MM(mm_crosscorr_region=(1, 80, 1, 80)))
     assert (found.xy_px == 0).all()
     for i, direction in ((2, "x"), (2, "y"), (3, "x"), (3, "y")):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crdetect.joint.matching import gradients, match
+from crdetect.equivalence.matching import gradients, match
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (256, 384)

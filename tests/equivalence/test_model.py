@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crdetect import Noise, Parameters, Stack
-from crdetect.joint.calibration import calibrate
+from crdetect.equivalence.model import fit_exposure_model
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (200, 300)
@@ -21,27 +21,27 @@ def test_backgrounds_that_differ(levels):
     photons = np.random.default_rng(1).poisson(np.maximum(levels, 0), (*SHAPE, 3))
     added = np.moveaxis(photons, -1, 0) + np.minimum(levels, 0)[:, np.newaxis, np.newaxis]
     exposures = simulation.exposures_adu + added.astype(np.float32)
-    calibration = calibrate(Stack(exposures), NOISE, Parameters().jt, 2)
-    assert not calibration.equivalent
-    differences = np.median(calibration.matched.differences_e, axis=(1, 2))
+    exposure_model = fit_exposure_model(Stack(exposures), NOISE, Parameters().jt, 2)
+    assert not exposure_model.equivalent
+    differences = np.median(exposure_model.matched.differences_e, axis=(1, 2))
     assert np.abs(differences - (np.array(levels) - np.mean(levels))).max() < 1
-    assert calibration.model.excess_e2 < 0.3 * 3.4**2
+    assert exposure_model.noise_model.excess_e2 < 0.3 * 3.4**2
 
 
 def test_summary_and_table(different):
-    calibration = calibrate(Stack(different.exposures_adu), NOISE, Parameters().jt, 2)
-    assert not calibration.equivalent
-    assert calibration.summary()[0] == "exposures are not equivalent"
-    rows = {name: value for name, value, _, _ in calibration.table()}
-    assert rows["flux2"] == calibration.model.flux
+    exposure_model = fit_exposure_model(Stack(different.exposures_adu), NOISE, Parameters().jt, 2)
+    assert not exposure_model.equivalent
+    assert exposure_model.summary()[0] == "exposures are not equivalent"
+    rows = {name: value for name, value, _, _ in exposure_model.table()}
+    assert rows["flux2"] == exposure_model.noise_model.flux
     assert rows["flux_3"] / rows["flux_1"] == pytest.approx(1.15 / 0.85, abs=0.03)
     assert rows["shift_x_of_3"] - rows["shift_x_of_1"] == pytest.approx(0.2, abs=0.04)
 
 
 def test_noise_map_has_all_the_variance(different):
     parameters = Parameters.from_mapping({"jt_matching": "none"})
-    calibration = calibrate(Stack(different.exposures_adu), NOISE, parameters.jt, 2)
-    noise = calibration.noise(NOISE)
-    signal = np.maximum(calibration.matched.template_e, 0)
-    expected = (signal + 3.4**2) * calibration.inflation
+    exposure_model = fit_exposure_model(Stack(different.exposures_adu), NOISE, parameters.jt, 2)
+    noise = exposure_model.noise(NOISE)
+    signal = np.maximum(exposure_model.matched.template_e, 0)
+    expected = (signal + 3.4**2) * exposure_model.inflation
     assert np.allclose(noise.variance_adu2(signal), expected, rtol=1e-3)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crdetect import InputError, Noise
-from crdetect.mm.shape import Shape, measure_shape
+from crdetect.equivalence.nbinom import NbinomShape, measure_nbinom_shape
 from crdetect.simulate import make_scene_e, make_tracks_e
 
 SHAPE = (120, 160)
@@ -20,7 +20,7 @@ def measure(seed, kappa, n=3, gain=1.0, rnoise=3.4, factors=None, hit_fraction=0
     values = np.array([noise.draw_adu(factor * signal, rng) for factor in factors])
     values += [make_tracks_e(SHAPE, hit_fraction, rng).ravel() / gain for _ in factors]
     noises = [Noise(gain, rnoise).divided(factor) for factor in factors]
-    return measure_shape(values / np.reshape(factors, (n, 1)), noises)
+    return measure_nbinom_shape(values / np.reshape(factors, (n, 1)), noises)
 
 
 @pytest.mark.parametrize("kappa", [1000.0, 100.0])
@@ -77,10 +77,10 @@ def test_order_of_the_exposures_and_unit_do_not_matter():
     rng = np.random.default_rng(1)
     signal = make_scene_e(SHAPE, rng).ravel()
     values = np.array([Noise(1.0, 3.4, 80.0).draw_adu(signal, rng) for _ in range(4)])
-    one = measure_shape(values, [Noise(1.0, 3.4)] * 4)
-    other = measure_shape(values[[2, 0, 3, 1]], [Noise(1.0, 3.4)] * 4)
+    one = measure_nbinom_shape(values, [Noise(1.0, 3.4)] * 4)
+    other = measure_nbinom_shape(values[[2, 0, 3, 1]], [Noise(1.0, 3.4)] * 4)
     assert other.value == pytest.approx(one.value, rel=1e-6)
-    in_adu = measure_shape(values / np.float32(4), [Noise(4.0, 3.4 / 4)] * 4)
+    in_adu = measure_nbinom_shape(values / np.float32(4), [Noise(4.0, 3.4 / 4)] * 4)
     assert in_adu.value == pytest.approx(one.value, rel=1e-3)
 
 
@@ -91,7 +91,7 @@ def test_read_noise_alone_tells_nothing(level):
     with pytest.raises(
         InputError, match=r"mm_nbinom_shape: auto needs 200 pixels .* give a number"
     ):
-        measure_shape(values, [Noise(1.0, 3.4)] * 3)
+        measure_nbinom_shape(values, [Noise(1.0, 3.4)] * 3)
 
 
 @pytest.mark.parametrize(("pixels", "enough"), [(150, False), (400, True)])
@@ -99,12 +99,14 @@ def test_enough_pixels(pixels, enough):
     rng = np.random.default_rng(2)
     values = Noise(1.0, 3.4, 50.0).draw_adu(np.full((3, pixels), 300.0), rng)
     if enough:
-        assert measure_shape(values, [Noise(1.0, 3.4)] * 3).value == pytest.approx(50, rel=0.5)
+        assert measure_nbinom_shape(values, [Noise(1.0, 3.4)] * 3).value == pytest.approx(
+            50, rel=0.5
+        )
     else:
         with pytest.raises(InputError, match="mm_nbinom_shape: auto needs 200 pixels"):
-            measure_shape(values, [Noise(1.0, 3.4)] * 3)
+            measure_nbinom_shape(values, [Noise(1.0, 3.4)] * 3)
 
 
 def test_what_is_told():
-    assert str(Shape(250.0, 0.004, 0.0004)) == "250 ± 25"
-    assert str(Shape(np.inf, 1e-4, 2e-4)) == "infinite (Poisson; above 2e+03 at 2 sigma)"
+    assert str(NbinomShape(250.0, 0.004, 0.0004)) == "250 ± 25"
+    assert str(NbinomShape(np.inf, 1e-4, 2e-4)) == "infinite (Poisson; above 2e+03 at 2 sigma)"

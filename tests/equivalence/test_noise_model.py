@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from crdetect.joint.matching import gradients
-from crdetect.joint.noise_model import NoiseModel, fit_noise_model, non_negative
+from crdetect.equivalence.matching import gradients
+from crdetect.equivalence.noise_model import NoiseModel, fit_noise_model, non_negative
 from crdetect.simulate import make_scene_e, make_tracks_e
 
 SHAPE = (400, 500)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from crdetect.detectors.fill import fill_missing, masked_median, median_around
+from crdetect.fill import fill_missing, masked_median, median_around
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 SHAPE = (8, 9)

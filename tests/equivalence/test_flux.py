@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crdetect import InputError, Noise, Stack
-from crdetect.mm.flux import FluxFactors, divided, measure_flux, number_at_median
+from crdetect.equivalence.flux import FluxFactors, divided, measure_flux, number_at_median
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (120, 160)

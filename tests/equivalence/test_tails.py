@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import nbinom, norm, poisson
 
-from crdetect.tails import survival
+from crdetect.equivalence.tails import survival
 
 SIGMAS = np.linspace(-7, 7, 141)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from crdetect.detectors.fill import fill_missing
 from crdetect.errors import InputError
+from crdetect.fill import fill_missing
 from crdetect.noise import Noise
 from crdetect.parameters import MM
 from crdetect.stack import Stack

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.equivalence.order_statistics import Group, Tails
 from crdetect.errors import InputError
-from crdetect.mm.groups import Group, Tails
-from crdetect.mm.scene import Exposure
 from crdetect.noise import Noise
 from crdetect.stack import sort_planes
 
@@ -22,7 +21,7 @@ _HEIGHTS = np.linspace(0.0, 5.0, 251)  # of median − minimum, in units of the 
 
 
 @dataclass(frozen=True)
-class Shape:
+class NbinomShape:
     """Shape κ of the negative binomial distribution of photons, of variance λ + λ²/κ.
 
     Attributes
@@ -44,7 +43,7 @@ class Shape:
         return f"{self.value:.4g} ± {self.error / self.excess**2:.2g}"
 
 
-def measure_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> Shape:
+def measure_nbinom_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> NbinomShape:
     """Measure κ from the spread of median − minimum as a function of the signal.
 
     Parameters
@@ -94,7 +93,7 @@ def measure_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> Shape:
         if abs(excess - last) < 0.01 * error:
             break
     significant = excess > _SIGNIFICANT * error
-    return Shape(1 / excess if significant else np.inf, excess, error)
+    return NbinomShape(1 / excess if significant else np.inf, excess, error)
 
 
 def _equal_bins(signal: np.ndarray) -> list[np.ndarray]:
@@ -138,8 +137,7 @@ def _inverse(excess: float) -> float:
 
 def _expected_median(signal_adu: float, noises: Sequence[Noise]) -> tuple[float, float]:
     """Median of median − minimum in units of the noise, and its error for one pixel."""
-    expected = [Exposure(np.array([signal_adu]), 1.0, noise) for noise in noises]
-    tails = [Tails.of(exposure.signal_adu, exposure, 0.0) for exposure in expected]
+    tails = [Tails.of(np.array([signal_adu]), 1.0, noise, 0.0) for noise in noises]
     group = Group(1.0, tuple((tail, 0) for tail in tails))
     sigma = float(np.sqrt(np.mean(np.square(group.sigmas))))
     share = group.above(group.cells(), sigma * _HEIGHTS).sum(axis=0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crdetect.joint.matching import Matched, background_differences, gradients, match
-from crdetect.joint.noise_model import NoiseModel, fit_noise_model
+from crdetect.equivalence.matching import Matched, background_differences, gradients, match
+from crdetect.equivalence.noise_model import NoiseModel, fit_noise_model
 from crdetect.noise import Noise
 from crdetect.parameters import Joint
 from crdetect.stack import Stack
@@ -25,31 +25,31 @@ _AFTER_MATCHING = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2)
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ExposureModel:
     """What makes the exposures differ, found from themselves; electrons.
 
     Attributes
     ----------
     matched : Matched
         Their template and their differences.
-    model : NoiseModel
+    noise_model : NoiseModel
         Variance that Poisson and read noise do not explain.
     inflation : (rows, columns) array of float32
         Variance of a value relative to Poisson and read noise, at least 1.
     """
 
     matched: Matched
-    model: NoiseModel
+    noise_model: NoiseModel
     inflation: np.ndarray
 
     @property
     def equivalent(self) -> bool:
         """Whether the exposures differ by their noise only, as far as can be seen."""
-        return self.matched.differences_e is None and not any(self.model.terms)
+        return self.matched.differences_e is None and not any(self.noise_model.terms)
 
     def table(self) -> list[tuple[str, float, float, str]]:
         """Rows of name, value, standard error (NaN: not known) and unit."""
-        model, unknown = self.model, float("nan")
+        model, unknown = self.noise_model, float("nan")
         units = ("e2", "", "pixel2", "pixel2")
         rows = list(zip(TERMS, model.terms, model.errors, units, strict=True))
         rows += [("measured_rnoise", *model.measured_rnoise_e, "e")]
@@ -66,7 +66,7 @@ class Calibration:
 
     def summary(self) -> list[str]:
         """Say in a few lines how the exposures differ."""
-        model = self.model
+        model = self.noise_model
         lines = [f"exposures are {'' if self.equivalent else 'not '}equivalent"]
         if self.matched.differences_e is not None:
             fluxes, shifts = self.matched.fluxes.round(3), self.matched.shifts_px.round(3)
@@ -94,7 +94,9 @@ class Calibration:
         return [np.maximum(template + own / gain, 0) for own in self.matched.differences_e]
 
 
-def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Calibration:
+def fit_exposure_model(
+    stack: Stack, noise: Noise, parameters: Joint, workers: int
+) -> ExposureModel:
     """Match the exposures and fit their noise model.
 
     Parameters
@@ -131,10 +133,10 @@ def calibrate(stack: Stack, noise: Noise, parameters: Joint, workers: int) -> Ca
     known = np.maximum(matched.template_e, 0) + rnoise2
     extra = model.extra_variance_e2(matched.template_e, slopes)
     inflation = 1 + extra / np.maximum(known, np.float32(1e-3))
-    calibration = Calibration(matched, model, inflation.astype(np.float32))
-    for line in calibration.summary():
+    exposure_model = ExposureModel(matched, model, inflation.astype(np.float32))
+    for line in exposure_model.summary():
         _logger.info("%s", line)
-    return calibration
+    return exposure_model
 
 
 def read_variance_e2(noise: Noise) -> float | np.ndarray:

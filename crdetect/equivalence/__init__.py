@@ -1,0 +1,1 @@
+"""How the exposures differ: flux, place, photon statistics, and the noise model fitted to them."""

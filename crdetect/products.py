@@ -343,7 +343,7 @@ def apply_masks(
     check_masks(stack, stored.masks)
     if set(stored.flux_factors) != {1}:
         stack = divided(stack, stored.flux_factors)
-    statistics = stack.statistics(stored.parameters.mm.mm_cr_coincidences)
+    statistics = stack.statistics(stored.parameters.general.mm_cr_coincidences)
     auxclean = stored.auxclean if use_auxmedian else None
     return combine(stack, statistics, stored.masks, noise, auxclean, stored.local_medians)
 

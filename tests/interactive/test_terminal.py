@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from crdetect.interactive import terminal
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 
 ASK = """
 import sys
 from crdetect.errors import Stopped
 from crdetect.interactive import terminal
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 mm = MM.model_validate_json(sys.argv[2])
 assert terminal.is_here()
 try:

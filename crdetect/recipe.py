@@ -36,6 +36,7 @@ from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
 from crdetect.loader import AnyImage
+from crdetect.output import whole_or_nothing
 from crdetect.parameters import (
     ALIASES,
     BLOCKS,
@@ -60,7 +61,6 @@ from crdetect.products import (
     crmasks_hdul,
     read_crmasks,
     read_masks_file,
-    whole_or_nothing,
     write_problematic,
     write_tables,
 )

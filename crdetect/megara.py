@@ -27,8 +27,8 @@ from numina.core.recipeinout import RecipeInput, RecipeResult
 from pydantic import Field
 
 from crdetect.errors import InputError
+from crdetect.output import whole_or_nothing
 from crdetect.pipeline import Detection
-from crdetect.products import whole_or_nothing
 from crdetect.profiles import Known, required
 from crdetect.recipe import (
     SCHEMA,

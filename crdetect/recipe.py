@@ -37,6 +37,7 @@ from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
 from crdetect.loader import AnyImage
 from crdetect.methods import Method
+from crdetect.output import whole_or_nothing
 from crdetect.parameters import ALIASES, BLOCKS, Parameters
 from crdetect.pipeline import Detection
 from crdetect.products import (
@@ -47,7 +48,6 @@ from crdetect.products import (
     crmasks_hdul,
     read_crmasks,
     read_masks_file,
-    whole_or_nothing,
     write_problematic,
     write_tables,
 )

@@ -92,6 +92,7 @@ def test_run_writes_all_products(done):
         assert hdul["MAP"].data.dtype == np.dtype(">i2")
 
 
+@pytest.mark.subprocess
 def test_command_prints_what_it_did(work):
     result = crdetect("run", work / "params.yaml", "--output_dir", work / "out", "--no-plots")
     assert result.returncode == 0, result.stderr
@@ -550,6 +551,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.subprocess
 def test_terminated_run_leaves_nothing(work):
     """It is terminated when its first file is written, and waits there for that."""
     output = work / "out"

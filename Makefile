@@ -1,4 +1,5 @@
-# make demo: everything from simulated exposures to figures; make test: the whole test suite.
+# make demo: everything from simulated exposures to figures; make test: the whole test suite;
+# make check: style, types and the tests that need neither other processes nor networks, in minutes.
 # Only Python >= 3.11, make and git are needed: the rest goes into the virtual environment .venv.
 
 PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11 3.14,$(if $(shell python$(v) -c "import venv" 2>/dev/null && echo yes),python$(v))) python3)
@@ -8,7 +9,12 @@ DEMO ?= demo
 TORCH ?= torch==2.13.0
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs clean
+# tests run in so many processes, and what they call stays in one thread of each
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+QUICK = not (browser or networks or slow or subprocess or window)
+
+.PHONY: demo test check lint types docs coverage test-oldest test-3.13 clean
 
 demo: $(VENV)/.installed
 	@rm -rf $(DEMO)
@@ -21,12 +27,18 @@ demo: $(VENV)/.installed
 	@$(BIN)/crdetect score $(DEMO)/obsid1_results/crmasks.fits $(DEMO)/truth.fits
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+check: lint types
+	$(PYTEST) -m "$(QUICK)"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m numpydoc lint $$(git ls-files 'crdetect/*.py')
+
+types: $(VENV)/.installed-test
+	$(BIN)/python -m mypy
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -1,11 +1,18 @@
-"""What tests share: the folder with reference cases and real exposures."""
+"""What tests share: reference data, folders that are filled once, and which tests start what."""
 
+import json
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+pytest.register_assert_rewrite("person", "runs", "scenes")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +23,67 @@ def shared():
             pytest.fail("../shared is missing, and in CI nothing is skipped")
         pytest.skip("the reference cases and real exposures (../shared) are not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def filled_once(tmp_path_factory):
+    """Give a folder that one process of this run of the tests fills, and all may read.
+
+    What the function that fills it returns comes back with the folder; it must fit into JSON.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if WORKER else base  # each worker has a folder of its own in it
+
+    def folder(name, fill):
+        path, filled = base / name, base / f"{name}.filled"
+        with FileLock(base / f"{name}.lock"):
+            if not filled.exists():
+                shutil.rmtree(path, ignore_errors=True)  # of a process that failed
+                path.mkdir()
+                filled.write_text(json.dumps(fill(path)))
+        return path, json.loads(filled.read_text())
+
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------
+# Marks say the truth
+
+NETWORKS = {"deepcr", "conn"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests whose parameters name a network."""
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        words = {word for value in values if isinstance(value, str) for word in value.split("_")}
+        if words & NETWORKS:
+            item.add_marker("networks")
+
+
+class _Watch:
+    """Notes that a process was started."""
+
+    started = False
+
+    def __call__(self, event, _):
+        self.started |= event == "subprocess.Popen"
+
+
+_WATCH = _Watch()
+sys.addaudithook(_WATCH)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Begin to watch before any fixture is made."""
+    _WATCH.started = False
+
+
+@pytest.fixture(autouse=True)
+def marked_if_it_starts_processes(request):
+    """Fail a test that starts a process and does not say so: `make check` leaves those out."""
+    yield
+    marks = {mark.name for mark in request.node.iter_markers()}
+    marked = marks & {"subprocess", "browser", "window"}
+    assert marked or not _WATCH.started, "starts a process: mark it subprocess, browser or window"

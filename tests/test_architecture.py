@@ -73,6 +73,7 @@ def called_in(module):
             yield node.func.id
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("crmethod", ["mm_pycosmic", "mm_lacosmic", "mm_deepcr", "mm_conn"])
 def test_detecting_on_arrays_needs_neither_numina_nor_matplotlib(crmethod):
     done = subprocess.run(
@@ -121,6 +122,7 @@ def test_nothing_else_waits_for_a_person(module):
         assert not {name for name in imported if name.startswith(ASKS_A_PERSON)}
 
 
+@pytest.mark.subprocess
 def test_running_without_a_person_opens_no_toolkit():
     code = "import crdetect.cli, crdetect.recipe, crdetect.interactive, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +92,7 @@ def test_run_writes_all_products(done):
         assert hdul["MAP"].data.dtype == np.dtype(">i2")
 
 
+@pytest.mark.subprocess
 def test_command_prints_what_it_did(work):
     result = crdetect("run", work / "params.yaml", "--output_dir", work / "out", "--no-plots")
     assert result.returncode == 0, result.stderr
@@ -536,21 +536,38 @@ def test_simulate_never_takes_the_place_of_exposures(work, capfd):
     assert (work / "data/exposure_1.fits").read_bytes() == before
 
 
+STOPS_AT_THE_FIRST_FILE = """
+import sys
+from astropy.io import fits
+from crdetect.cli import main
+
+write = fits.HDUList.writeto
+def write_and_wait(hdul, name, *more, **options):
+    write(hdul, name, *more, **options)
+    print(name, flush=True)
+    sys.stdin.read()
+fits.HDUList.writeto = write_and_wait
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.subprocess
 def test_terminated_run_leaves_nothing(work):
+    """It is terminated when its first file is written, and waits there for that."""
     output = work / "out"
-    command = [sys.executable, "-m", "crdetect.cli", "run", str(work / "params.yaml")]
-    command += ["--output-dir", str(output), "--set", "mm_nsimulations=1000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", STOPS_AT_THE_FIRST_FILE, "run", str(work / "params.yaml")]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([*command, "--output-dir", str(output)], text=True, **pipes)
     try:
-        deadline = time.monotonic() + 60
-        while not output.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        written = Path(process.stdout.readline().strip())
+        assert written.is_file()
+        assert written.is_relative_to(output)
         process.terminate()
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert errors.count(b"\n") == 1
+    assert errors.count("\n") == 1
     assert not output.exists()
 
 

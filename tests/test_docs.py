@@ -19,6 +19,7 @@ from crdetect.products import CSV_COLUMNS, PATTERNS
 from crdetect.schema.words import describe_block, yaml_value
 
 pytest.importorskip("sphinx", reason="pip install '.[docs]' gives sphinx")
+pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MODELS = [Inputs, *BLOCKS.values()]
@@ -57,9 +58,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html(tmp_path_factory):
-    """Folder of the pages, built from a copy: the build writes beside its source."""
-    folder = tmp_path_factory.mktemp("docs")
+def html(filled_once):
+    """Folder of the pages."""
+    return filled_once("documentation", build)[0] / "html"
+
+
+def build(folder):
+    """Build from a copy: the build writes beside its source."""
     source, built = folder / "docs", folder / "html"
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("_build", "_generated"))
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
@@ -68,7 +73,6 @@ def html(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    return built
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)

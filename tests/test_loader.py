@@ -31,6 +31,7 @@ def test_every_mode_has_a_recipe():
         assert type(drp.get_recipe_object(mode)).__name__ == f"{mode}Recipe"
 
 
+@pytest.mark.subprocess
 def test_numina_lists_the_instrument_without_complaint():
     command = [Path(sys.executable).with_name("numina"), "show-instruments"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

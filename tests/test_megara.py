@@ -15,6 +15,8 @@ import pytest
 import yaml
 from astropy.io import fits
 
+pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
+
 PROFILE = "9f3fecbf-376c-47ae-a188-313b7d829104"
 IN_ALL = (slice(1000, 1002), slice(2000, 2004))  # hit in all exposures
 TWICE = (slice(3000, 3002), slice(1000, 1004))  # hit in exposures 1 and 2
@@ -39,16 +41,18 @@ def python(code):
 
 
 @pytest.fixture(scope="session")
-def megara(shared, tmp_path_factory):
+def megara(shared, filled_once):
     """The set, with masks made in one block and used in the next by ``--db``."""
-    folder = tmp_path_factory.mktemp("megara")
-    make = shared / "megara/make_megara_set.py"
-    subprocess.run([sys.executable, make, folder], check=True, capture_output=True)
-    shutil.copy(shared / "megara/seq.yaml", folder)
-    done = numina(folder, "run", "seq.yaml", "--db", "products.json")
-    assert done.returncode == 0, done.stderr
-    (folder / "log").write_text(done.stdout + done.stderr)
-    return folder
+
+    def run(folder):
+        make = shared / "megara/make_megara_set.py"
+        subprocess.run([sys.executable, make, folder], check=True, capture_output=True)
+        shutil.copy(shared / "megara/seq.yaml", folder)
+        done = numina(folder, "run", "seq.yaml", "--db", "products.json")
+        assert done.returncode == 0, done.stderr
+        (folder / "log").write_text(done.stdout + done.stderr)
+
+    return filled_once("megara", run)[0]
 
 
 @pytest.fixture
@@ -187,11 +191,16 @@ print(json.dumps({name: entry.default for name, entry in CRMasksRecipe.requireme
 
 
 @pytest.fixture(scope="module")
-def cookbook(megara, tmp_path_factory):
+def cookbook(megara, filled_once):
     """A block with every requirement of megaradrp's own recipe, and bad pixels.
 
     As the cookbook has it: what has no value is left empty, interactive is false.
     """
+    work, (code, text) = filled_once("cookbook", lambda work: run_the_cookbook(megara, work))
+    return work, code, text
+
+
+def run_the_cookbook(megara, work):
     done = python(DEFAULTS)
     assert done.returncode == 0, done.stderr
     defaults = json.loads(done.stdout)
@@ -202,7 +211,6 @@ def cookbook(megara, tmp_path_factory):
     }
     assert len(requirements) > 60
     assert sum(value is None for value in requirements.values()) >= 8
-    work = tmp_path_factory.mktemp("cookbook")
     (work / "data").symlink_to(megara / "data")
     bad = np.zeros((4112, 4096), np.uint8)
     bad[IN_ALL] = 1
@@ -217,7 +225,7 @@ def cookbook(megara, tmp_path_factory):
         "save_postprocessed": True,
     }
     done = numina(work, "run", write(work, block(**requirements)))
-    return work, done.returncode, done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_block_of_the_cookbook_runs_as_it_is(cookbook):

@@ -182,6 +182,7 @@ def _pixels(figure):
     return np.asarray(figure.canvas.buffer_rgba())
 
 
+@pytest.mark.subprocess
 def test_pyplot_is_not_imported():
     code = "import crdetect.plots, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from runs import (
     block,
     control_file,
     numina,
+    run_once,
     write_exposures,
 )
 
@@ -31,6 +31,8 @@ from crdetect.products import crmasks_hdul
 from crdetect.profiles import BlockInputs
 from crdetect.recipe import CrCombinationRecipe, CrDetectionRecipe, Default, described_inputs
 from crdetect.schema.words import describe_block, yaml_value
+
+pytestmark = pytest.mark.subprocess
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +49,12 @@ def folder(tmp_path, data):
 
 
 @pytest.fixture(scope="session")
-def sequence(tmp_path_factory, data):
+def sequence(filled_once, data):
     """Both modes: the second block takes the masks of the first by path."""
-    folder = tmp_path_factory.mktemp("sequence")
+    return run_once(filled_once, "both_modes", lambda folder: run_both_modes(folder, data))
+
+
+def run_both_modes(folder, data):
     (folder / "data").symlink_to(data)
     return numina(
         folder,
@@ -357,15 +362,6 @@ def more_data(tmp_path, data, extras):
     return with_data(tmp_path, data, extras)
 
 
-@pytest.fixture(scope="session")
-def bad_runs(tmp_path_factory, data, extras):
-    """All the bad cases; they are started together, since most of the time is numina's start."""
-    folders = [with_data(tmp_path_factory.mktemp("bad"), data, extras) for _ in BAD]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = pool.map(lambda folder, case: numina(folder, *case[0]), folders, BAD.values())
-    return dict(zip(BAD, runs, strict=True))
-
-
 def assert_one_line(run, message):
     assert run.code == 1, run.text
     assert len(run.errors) == 1, run.text
@@ -377,8 +373,9 @@ def assert_one_line(run, message):
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line(case, bad_runs):
-    assert_one_line(bad_runs[case], BAD[case][1])
+def test_bad_input_is_one_line(case, more_data):
+    blocks, message = BAD[case]
+    assert_one_line(numina(more_data, *blocks), message)
 
 
 def test_unknown_names_of_control_file_and_command_line_are_told(more_data):

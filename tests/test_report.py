@@ -315,6 +315,7 @@ def canvas_of(browser):
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.browser
 def test_opens_from_a_file_without_complaints(opened, data):
     assert opened.get_log("browser") == []
     assert len(find(opened, ".card")) == len(data["features"])
@@ -323,6 +324,7 @@ def test_opens_from_a_file_without_complaints(opened, data):
     )
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("key", ["number", "size", "height", "class"])
 def test_gallery_is_sorted(opened, data, key):
     one(opened, f"#sort option[value={key}]").click()
@@ -337,6 +339,7 @@ def test_gallery_is_sorted(opened, data, key):
     assert shown == [record["number"] for record in sorted(by_number, key=keys[key])]
 
 
+@pytest.mark.browser
 def test_classes_are_chosen(opened, data):
     one(opened, "#classes input[value=any4]").click()
     shown = [card.text.split()[3] for card in find(opened, ".card")]
@@ -349,6 +352,7 @@ def open_first(browser):
     assert one(browser, "#viewer").is_displayed()
 
 
+@pytest.mark.browser
 def test_viewer_shows_each_image(opened, data):
     open_first(opened)
     record = min(data["features"], key=lambda record: record["number"])
@@ -363,6 +367,7 @@ def test_viewer_shows_each_image(opened, data):
         assert np.abs(drawn - expected).max() <= 1
 
 
+@pytest.mark.browser
 def test_viewer_shows_codes_over_the_image(opened, sheet, data):
     open_first(opened)
     plain = canvas_of(opened)
@@ -376,6 +381,7 @@ def test_viewer_shows_codes_over_the_image(opened, sheet, data):
     assert_array_equal(changed, sheet.detection.codes[rows, columns] > 0)
 
 
+@pytest.mark.browser
 def test_keys_and_slider_move_through_images_and_features(opened, data):
     from selenium.webdriver.common.keys import Keys
 
@@ -396,6 +402,7 @@ def test_keys_and_slider_move_through_images_and_features(opened, data):
     assert one(opened, "#caption").text.startswith(f"CR {numbers[0]} ")
 
 
+@pytest.mark.browser
 def test_blinks_between_median_and_corrected(opened):
     open_first(opened)
     one(opened, "#pace option[value='250']").click()
@@ -412,6 +419,7 @@ def test_blinks_between_median_and_corrected(opened):
     assert one(opened, "#shown").text == shown
 
 
+@pytest.mark.browser
 def test_pixel_under_the_mouse_is_named(opened, data):
     from selenium.webdriver import ActionChains
 
@@ -426,6 +434,7 @@ def test_pixel_under_the_mouse_is_named(opened, data):
     assert one(opened, "#pixel").text == f"x {record['left'] + 3}, y {record['bottom'] + 2}"
 
 
+@pytest.mark.browser
 def test_figures_are_enlarged(opened):
     find(opened, ".figures img")[0].click()
     assert one(opened, "#figure img").is_displayed()
@@ -433,6 +442,7 @@ def test_figures_are_enlarged(opened):
     assert not one(opened, "#figure").is_displayed()
 
 
+@pytest.mark.browser
 def test_screenshot_of_the_viewer(opened, tmp_path):
     open_first(opened)
     assert opened.save_screenshot(str(tmp_path / "viewer.png"))

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import COMBINED, FRAMES, GAIN, RDNOISE_E, block, control_file, numina, write_exposures
+from runs import (
+    COMBINED,
+    FRAMES,
+    GAIN,
+    RDNOISE_E,
+    block,
+    control_file,
+    numina,
+    run_once,
+    write_exposures,
+)
+
+pytestmark = pytest.mark.subprocess
 
 MINE = str(uuid.UUID(int=11))
 KAST = "0b7a8c52-0d0c-4f0e-8f1c-5f0a7e1d2b22"
@@ -82,9 +94,12 @@ def other(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sequence(tmp_path_factory, other):
+def sequence(filled_once, other):
     """Masks, and three blocks that use those of the block before; the instrument is the user's."""
-    folder = tmp_path_factory.mktemp("sequence")
+    return run_once(filled_once, "sequence", lambda folder: run_sequence(folder, other))
+
+
+def run_sequence(folder, other):
     write_exposures(
         folder / "data",
         INSTRUME="MYSPEC",
@@ -199,9 +214,12 @@ def test_nothing_is_left_elsewhere(sequence):
 
 
 @pytest.fixture(scope="module")
-def kast(shared, tmp_path_factory):
+def kast(shared, filled_once):
     """The exposures of Kast: with defaults, and as the advice has it."""
-    folder = tmp_path_factory.mktemp("kast")
+    return run_once(filled_once, "kast", lambda folder: run_kast(folder, shared))
+
+
+def run_kast(folder, shared):
     (folder / "data").symlink_to(shared / "data" / "kast_blue_3x1200")
     advised = {"flux_factor": "auto", "mm_photon_distribution": "nbinom", "mm_nbinom_shape": "auto"}
     return numina(

@@ -11,6 +11,9 @@ from crdetect.detectors import Resources, deepcr
 from crdetect.detectors.deepcr import REACH_PX, DeepCR, DeepCRDetector, standardised, tiles
 from crdetect.simulate import simulate_exposures
 
+pytest.importorskip("torch", reason="pip install '.[deep]' gives the networks")
+pytestmark = pytest.mark.networks
+
 MASKS = ("ACS-WFC", "WFC3-UVIS")
 ROUNDING = 1e-5  # of a probability: another order of sums
 NOISE = Noise(1.0, 3.4)

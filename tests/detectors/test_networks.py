@@ -8,13 +8,15 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 
 from crdetect import InputError, Noise, Parameters
 from crdetect.detectors import REGISTRY, Resources, make_detector, networks
 from crdetect.detectors.deepcr import DeepCR
 from crdetect.detectors.networks import NetworkDetector, fill, inference, load, pick_device
 from crdetect.simulate import simulate_exposures
+
+torch = pytest.importorskip("torch", reason="pip install '.[deep]' gives the networks")
+pytestmark = pytest.mark.networks
 
 NAMES = [name for name, kind in REGISTRY.items() if issubclass(kind, NetworkDetector)]
 NOISE = Noise(1.0, 3.4)
@@ -57,6 +59,7 @@ def test_a_missing_package_is_told_in_one_line(name, monkeypatch):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.subprocess
 def test_checking_imports_no_package():
     code = """
 import sys
@@ -223,11 +226,13 @@ def test_deepcr_still_uses_what_torch_calls_deprecated():
         UNet2Sigmoid(1, 1, 32)
 
 
+@pytest.mark.subprocess
 def test_deepcr_still_imports_what_training_needs():
     code = "import deepCR, sys; print(*sorted({'matplotlib', 'tensorboard'} & set(sys.modules)))"
     assert in_a_new_process(code).stdout.split() == ["matplotlib", "tensorboard"]
 
 
+@pytest.mark.subprocess
 def test_cosmic_conn_still_sets_up_the_root_logger_and_cudnn():
     code = """
 import logging, torch
@@ -239,6 +244,7 @@ print(torch.backends.cudnn.benchmark, len(logging.getLogger().handlers))
     assert in_a_new_process(code).stdout.split() == ["True", "1"]
 
 
+@pytest.mark.subprocess
 def test_nothing_of_it_is_left_behind():
     code = """
 import logging, sys, torch
@@ -258,6 +264,7 @@ deepCR(mask="ACS-WFC").clean(image)
     assert done.stdout == done.stderr == ""
 
 
+@pytest.mark.subprocess
 def test_no_network_is_asked():
     """The weights of all networks are in the packages."""
     code = """

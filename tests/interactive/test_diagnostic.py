@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import NOISE, check, mouse, panel_of, press
+from person import NOISE, check, mouse, panel_of, press
 
 import crdetect
 from crdetect.errors import Stopped

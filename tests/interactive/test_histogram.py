@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import NOISE, check, click, mouse, panel_of, press, repeated, same_masks
+from person import NOISE, check, click, mouse, panel_of, press, repeated, same_masks
 
 import crdetect
 from crdetect.errors import InputError, Stopped

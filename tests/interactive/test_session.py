@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
-from conftest import WAIT_S, click, environment, needs, press
+from person import WAIT_S, click, environment, needs, press
 
 from crdetect.cli import main
 from crdetect.interactive import session
@@ -47,7 +47,8 @@ def work(simulated, tmp_path):
 
 def run(work, output, *settings):
     sets = [word for setting in settings for word in ("--set", setting)]
-    return main(["run", str(work / "params.yaml"), "--output-dir", str(work / output), *sets])
+    command = ["run", str(work / "params.yaml"), "--output-dir", str(work / output)]
+    return main([*command, "--no-plots", *sets])
 
 
 def images_of(path):
@@ -59,7 +60,8 @@ def images_of(path):
 
 def assert_repeats(params, output):
     """Run the file that a run left, without anybody, and compare all images byte by byte."""
-    assert main(["run", str(params), "--output-dir", str(output), "--workers", "1"]) == 0
+    command = ["run", str(params), "--output-dir", str(output), "--workers", "1"]
+    assert main([*command, "--no-plots"]) == 0
     first, again = (images_of(folder / "crmasks.fits") for folder in (params.parent, output))
     assert "MEDIANCR" in first
     assert first == again
@@ -141,14 +143,15 @@ def test_stored_boundary_and_verified_features_repeat(hands, work):
     hands.will(press("k"), press("r"), press("q"))
     output = work / "verified"
     params = ["run", str(work / "params.yaml"), *boundary, "--set", "verify_cr=true"]
-    assert main([*params, "--output-dir", str(output)]) == 0
+    assert main([*params, "--output-dir", str(output), "--no-plots"]) == 0
     used = output / "params_used.yaml"
     assert boundary[1] in used.read_text().splitlines()[0]
     again = work / "again"
-    assert main(["run", str(used), *boundary, "--output-dir", str(again)]) == 0
+    assert main(["run", str(used), *boundary, "--output-dir", str(again), "--no-plots"]) == 0
     assert images_of(output / "crmasks.fits") == images_of(again / "crmasks.fits")
 
 
+@pytest.mark.subprocess
 def test_without_a_terminal_the_run_goes_on_alone(work):
     assert run(work, "alone") == 0
     done = subprocess.run(
@@ -163,6 +166,7 @@ def test_without_a_terminal_the_run_goes_on_alone(work):
     assert images_of(work / "out/crmasks.fits") == images_of(work / "alone/crmasks.fits")
 
 
+@pytest.mark.subprocess
 def test_without_a_display_the_run_goes_on_alone(work, start):
     command = [*CRDETECT, "run", "params.yaml", "--output-dir", "out"]
     console = start([*command, "--set", "interactive=true"], work)
@@ -184,15 +188,18 @@ def test_why_nobody_is_asked(monkeypatch, name):
 # Real windows
 
 
+# without -noreset a screen starts anew when its last client leaves, as each xdotool may be, and
+# who connects meanwhile is refused
+SCREEN = ["Xvfb", "-noreset", "-nolisten", "tcp", "-screen", "0", "1600x1000x24"]
+
+
 @pytest.fixture(scope="module")
 def display():
-    """A screen in memory."""
+    """A screen in memory, of this process alone."""
     needs("Xvfb", "xdotool")
     read, write = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"],
-        pass_fds=[write],
-        stderr=subprocess.DEVNULL,
+        [*SCREEN, "-displayfd", str(write)], pass_fds=[write], stderr=subprocess.DEVNULL
     )
     os.close(write)
     with os.fdopen(read) as numbers:
@@ -209,7 +216,9 @@ class Desk:
 
     def do(self, *words):
         command = ["xdotool", *map(str, words)]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=self.env, capture_output=True, text=True, check=False, timeout=WAIT_S
+        )
         return done.stdout.split()
 
     def window(self, title):
@@ -232,6 +241,7 @@ class Desk:
         self.do("mouseup", "1")
 
 
+@pytest.mark.window
 def test_real_windows(work, display, start):
     """A person at a screen: prompts, the mouse, the figure of MEDIANCR, verdicts."""
     command = [*CRDETECT, "run", "params.yaml", "--output-dir", "out", "--set", "interactive=true"]
@@ -266,6 +276,7 @@ def test_real_windows(work, display, start):
     assert_repeats(work / "out/params_used.yaml", work / "again")
 
 
+@pytest.mark.window
 def test_interrupt_in_a_real_window(work, display, start):
     command = [*CRDETECT, "run", "params.yaml", "--output-dir", "out", "--set", "interactive=true"]
     console = start(command, work, DISPLAY=display)
@@ -282,6 +293,7 @@ def numina(work):
     return [str(BIN / "numina"), "run", "obs.yaml", "-r", "control.yaml"], block
 
 
+@pytest.mark.window
 def test_numina_with_a_person(work, display, start):
     command, block = numina(work)
     desk, console = Desk(display), start(command, work, DISPLAY=display)
@@ -300,6 +312,7 @@ def test_numina_with_a_person(work, display, start):
     assert images_of(work / "obsidagain_results/crmasks.fits") == first
 
 
+@pytest.mark.window
 def test_numina_stopped(work, display, start):
     command, block = numina(work)
     desk, console = Desk(display), start(command, work, DISPLAY=display)

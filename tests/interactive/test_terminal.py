@@ -10,6 +10,8 @@ import pytest
 from crdetect.interactive import terminal
 from crdetect.mm.parameters import MM
 
+pytestmark = pytest.mark.subprocess
+
 ASK = """
 import sys
 from crdetect.errors import Stopped

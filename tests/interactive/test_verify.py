@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import NOISE, check, press, repeated, same_masks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from person import NOISE, check, press, repeated, same_masks
 
 import crdetect
 from crdetect.errors import Stopped

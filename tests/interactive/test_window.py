@@ -4,8 +4,8 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import WAIT_S, environment, mouse, press
 from matplotlib.backend_bases import CloseEvent
+from person import WAIT_S, environment, mouse, press
 
 from crdetect.interactive import window
 from crdetect.interactive.keys import DIAGNOSTIC, HISTOGRAM
@@ -94,6 +94,7 @@ def test_who_closes_the_window_is_asked(hands, figure, answer, action):
         assert opened.wait()[0] == action
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("chosen", "reason"),
     [
@@ -115,6 +116,7 @@ def test_display_or_backend_that_does_not_work(chosen, reason):
     assert done.stdout.startswith(reason)
 
 
+@pytest.mark.subprocess
 def test_without_a_display_there_is_no_window():
     done = subprocess.run(
         [sys.executable, "-c", ASK_WHY],

@@ -12,6 +12,8 @@ from crdetect import Noise, Parameters
 from crdetect.detectors import make_detector
 from crdetect.masks import dilate
 
+pytestmark = [pytest.mark.networks, pytest.mark.slow]
+
 NETWORKS = {
     "ACS-WFC": {"crmethod": "deepcr"},
     "WFC3-UVIS": {"crmethod": "deepcr", "dc_mask": "WFC3-UVIS"},

@@ -126,6 +126,7 @@ def test_masks_without_random_numbers_equal_the_peers(shared, name):
         assert different <= ON_A_THRESHOLD, f"{extension}: {different} pixels differ"
 
 
+@pytest.mark.networks
 def test_masks_and_cleaned_median_of_deepcr_equal_the_peers(shared):
     _, detection = run(shared, "deepcr")
     for extension, mask in masks_of(detection).items():
@@ -135,6 +136,7 @@ def test_masks_and_cleaned_median_of_deepcr_equal_the_peers(shared):
     assert detection.masks.mediancr.any()
 
 
+@pytest.mark.networks
 def test_masks_of_conn_equal_the_peers_where_it_looks(shared):
     _, detection = run(shared, "conn")
     for extension, mask in masks_of(detection).items():
@@ -147,6 +149,7 @@ def test_masks_of_conn_equal_the_peers_where_it_looks(shared):
     assert detection.masks.crmasks[:, LEFT_OUT].any()
 
 
+@pytest.mark.networks
 def test_networks_give_the_reference_probabilities(shared, images):
     with fits.open(shared / "peer/aux/raw_sim_1.fits") as hdul:
         deepcr, conn, mask = (hdul[name].data for name in ("DEEPCR_P", "CONN_P", "DEEPCR"))
@@ -159,6 +162,7 @@ def test_networks_give_the_reference_probabilities(shared, images):
     np.testing.assert_array_equal(ours > 0.5, conn[:288] > 0.5)
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("image", ["median2d", "mean2d"])
 def test_deepcr_gives_the_reference_masks(shared, images, image):
     reference = fits.getdata(shared / f"peer/aux/raw_{image}.fits", "DEEPCR") > 0

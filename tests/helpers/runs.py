@@ -49,6 +49,17 @@ class Run:
             return read_parameters(hdul).to_mapping()
 
 
+def run_once(filled_once, name, run):
+    """Give a run that one process of the tests makes, in a folder that all may read."""
+
+    def fill(folder):
+        done = run(folder)
+        return done.code, done.text
+
+    folder, (code, text) = filled_once(name, fill)
+    return Run(folder, code, text)
+
+
 def block(mode="CrDetection", number="1", frames=FRAMES, **requirements):
     described = {"id": number, "instrument": "CRDETECT", "mode": mode, "frames": list(frames)}
     return described | ({"requirements": requirements} if requirements else {})

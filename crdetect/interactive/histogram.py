@@ -18,7 +18,7 @@ from crdetect.mm.diagram import Limits
 from crdetect.mm.method import MedianMinimum
 from crdetect.mm.parameters import MM
 from crdetect.parameters import Parameters
-from crdetect.pipeline import Examined
+from crdetect.pipeline import Prepared
 from crdetect.plots.histogram2d import FIXED, KNOTS, draw_histogram2d
 from crdetect.plots.plane import FINAL_LINE, sample
 from crdetect.plots.style import new_figure
@@ -39,7 +39,7 @@ class Refinement:
 
     Attributes
     ----------
-    examined : Examined
+    prepared : Prepared
         The exposures.
     parameters : Parameters
         As edited.
@@ -51,7 +51,7 @@ class Refinement:
         Whether the diagram was made with these parameters, and not only fitted again.
     """
 
-    examined: Examined
+    prepared: Prepared
     parameters: Parameters
     diagram: MedianMinimum
     candidates: tuple[np.ndarray, np.ndarray]
@@ -59,13 +59,13 @@ class Refinement:
 
     @classmethod
     def start(
-        cls, examined: Examined, parameters: Parameters, diagram: MedianMinimum
+        cls, prepared: Prepared, parameters: Parameters, diagram: MedianMinimum
     ) -> Refinement:
         """Start from a diagram that was made with these parameters."""
-        statistics = examined.statistics
+        statistics = prepared.observation.statistics
         where = diagram.criterion.candidates(statistics.median2d, statistics)
         x = statistics.min2d[where]
-        return cls(examined, parameters, diagram, (x, statistics.median2d[where] - x))
+        return cls(prepared, parameters, diagram, (x, statistics.median2d[where] - x))
 
     @property
     def mm(self) -> MM:
@@ -81,7 +81,7 @@ class Refinement:
         """Make the diagram anew."""
         parameters = self.parameters.model_copy(update={"mm": mm})
         return replace(
-            self, parameters=parameters, diagram=self.examined.make_diagram(mm), is_new=True
+            self, parameters=parameters, diagram=self.prepared.compare(parameters), is_new=True
         )
 
     def refitted(self, mm: MM) -> Refinement:

@@ -13,7 +13,7 @@ from crdetect.stack import Statistics, for_row_blocks
 
 
 @dataclass(frozen=True)
-class Criterion:
+class DiagramCriterion:
     """The conditions on a pixel.
 
     Attributes
@@ -31,7 +31,7 @@ class Criterion:
     least_max_adu: float | np.ndarray
 
     @classmethod
-    def make(cls, boundary: Boundary, noise: Noise, parameters: MM) -> Criterion:
+    def make(cls, boundary: Boundary, noise: Noise, parameters: MM) -> DiagramCriterion:
         """Put the parameters in ADU."""
         threshold = parameters.mm_threshold
         if threshold is None:

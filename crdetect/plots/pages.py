@@ -189,7 +189,7 @@ class _ImagesPage:
         """Show another feature."""
         sheet, detection = self._sheet, self._sheet.detection
         window = sheet.window(feature)
-        exposures = [window.cut(image) for image in detection.evidence.stack.exposures]
+        exposures = [window.cut(image) for image in detection.observation.stack.exposures]
         median = window.cut(detection.statistics.median2d)
         images = [*exposures, median, window.cut(sheet.corrected_adu)]
         low, high = grey_limits(np.stack(images), detection.parameters.general.color_scale)
@@ -380,7 +380,7 @@ class _DiagramPage:
 
     def _rows(self, feature: Feature, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> list[str]:
         """Write the values of the pixels, the highest first."""
-        exposures = self._sheet.detection.evidence.stack.exposures
+        exposures = self._sheet.detection.observation.stack.exposures
         names = ["min2d", "med–min", *(f"exp. {i}" for i in range(1, len(exposures) + 1))]
         head = f"{'x':>5}{'y':>6} code" + "".join(f"{name:>10}" for name in names)
         rows = [head, "-" * len(head)]

@@ -27,7 +27,7 @@ from crdetect.masks import dilate, features_touching
 from crdetect.mm import boundary as boundary_module
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import boundary_of_simulated, computed_points
-from crdetect.mm.criterion import Criterion
+from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Diagram, Limits
 from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Exposure, Scene
@@ -329,7 +329,7 @@ class MedianMask:
 
 def mediancr_of(shared, images, name, boundary) -> MedianMask:
     statistics = images["statistics"]
-    criterion = Criterion.make(boundary, NOISE, MM())
+    criterion = DiagramCriterion.make(boundary, NOISE, MM())
     aux = peer_mask(shared, name.removeprefix("mm_"))
     beyond = criterion.beyond_threshold(statistics.median2d, statistics)
     return MedianMask(

@@ -45,14 +45,21 @@ class BlockInputs(Inputs):
 
     images: tuple[str, ...] = ()
     gain: PositiveOrFile | None = parameter(
-        None, "gain; none: from the instrument profile or the header", "e/ADU"
+        None,
+        "gain, which turns ADU into electrons; none takes it from the instrument profile or "
+        "the header",
+        "e/ADU",
     )
     rnoise: NumberOrFile | None = parameter(
-        None, "read noise; none: from the instrument profile or the header", "ADU"
+        None,
+        "read noise of one exposure, as a standard deviation; none takes it from the "
+        "instrument profile or the header",
+        "ADU",
     )
     bias: AnyOrFile | None = parameter(
         None,
-        "bias level, removed once, on reading; none: from the instrument profile, or 0",
+        "bias level, which is subtracted once, when the exposures are read; none takes it "
+        "from the instrument profile, or 0",
         "ADU",
     )
 

@@ -14,6 +14,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 
 MM_ONLY, AUX_ONLY, BOTH, ADDED = 2, 3, 4, 1
@@ -106,6 +107,7 @@ def pixel_mask(
     return marked
 
 
+@by_value
 @dataclass(frozen=True)
 class Selection:
     """What the user decides about pixels, whatever is detected.
@@ -131,6 +133,7 @@ class Selection:
         return self.detectable(grown) | self.flagged
 
 
+@by_value
 @dataclass(frozen=True)
 class Hits:
     """What each method flagged in one image, before the global dilation.
@@ -158,6 +161,7 @@ class Hits:
         return codes
 
 
+@by_value
 @dataclass(frozen=True)
 class Feature:
     """One feature of a mask.
@@ -181,6 +185,7 @@ class Feature:
     code: np.ndarray
 
 
+@by_value
 @dataclass(frozen=True)
 class Features:
     """The features of a mask with their codes.
@@ -253,6 +258,7 @@ class Features:
         return self.rows()[(self.classes == CLASSES.index(name))[self.label - 1]]
 
 
+@by_value
 @dataclass(frozen=True)
 class Masks:
     """The masks of a run.

@@ -14,6 +14,7 @@ import numpy as np
 
 from crdetect.combine import Combination, Combiner, combine
 from crdetect.detectors import make_detector
+from crdetect.equality import by_value
 from crdetect.equivalence.flux import FluxFactors, divided, measure_flux, number_at_median
 from crdetect.equivalence.model import ExposureModel, fit_exposure_model
 from crdetect.equivalence.offsets import aligned, check_region
@@ -43,6 +44,7 @@ _logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 
 
+@by_value
 @dataclass(frozen=True)
 class Evidence:
     """What was found in the images beside median2d.
@@ -62,6 +64,7 @@ class Evidence:
     exposures: tuple[Hits, ...]
 
 
+@by_value
 @dataclass(frozen=True)
 class Detection:
     """All that a run finds out.
@@ -196,6 +199,7 @@ def detect(
     return examined.judge(diagram, parameters)
 
 
+@by_value
 @dataclass(frozen=True)
 class Examined:
     """What is known of the exposures before pixels are flagged.
@@ -419,6 +423,7 @@ def _check_one_per_exposure(name: str, values: Any, n: int) -> None:
         raise InputError(f"{name} has {len(values)} values for {n} exposures: one each is needed")
 
 
+@by_value
 @dataclass(frozen=True)
 class Aux:
     """What the detector of one image found in each image, and the images it cleaned.
@@ -474,6 +479,7 @@ def _detect_in_each_image(
     return Aux(median, mean, list(masks), auxclean, list(cleaned))
 
 
+@by_value
 @dataclass(frozen=True)
 class _ByDiagram:
     """What the Median-Minimum diagram says of an image."""
@@ -491,6 +497,7 @@ class _ByDiagram:
         return self.diagram.criterion.flag(image_adu, self.statistics)
 
 
+@by_value
 @dataclass(frozen=True)
 class _Jointly:
     """What joint detection says of an image."""
@@ -510,6 +517,7 @@ class _Jointly:
         return self.joint.crmasks.any(axis=0) if which == "mean2d" else self.joint.crmasks[which]
 
 
+@by_value
 @dataclass(frozen=True)
 class _Judge:
     """Decides what is flagged in an image, from what each method says."""

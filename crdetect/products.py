@@ -17,6 +17,7 @@ import numpy as np
 from astropy.io import fits
 
 from crdetect.combine import COMBINATIONS, Combination, LocalMedian, check_masks, combine
+from crdetect.equality import by_value
 from crdetect.equivalence.flux import divided
 from crdetect.errors import InputError
 from crdetect.exposures import Exposures, data_of, open_fits
@@ -68,6 +69,7 @@ COMBINED_PATTERNS = tuple(name for name in PATTERNS if name.startswith("combined
 """Files that applying masks writes."""
 
 
+@by_value
 @dataclass(frozen=True)
 class StoredMasks:
     """Masks read from a ``crmasks.fits``.

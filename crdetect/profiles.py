@@ -20,6 +20,7 @@ import numpy as np
 from astropy.io import fits
 from pydantic import Field
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.exposures import number_or_map
 from crdetect.parameters import (
@@ -67,6 +68,7 @@ class BlockInputs(Inputs):
     )
 
 
+@by_value
 @dataclass(frozen=True)
 class Known:
     """A number or a map of numbers, and where it comes from."""

@@ -32,6 +32,7 @@ from pydantic import Field
 
 from crdetect import __version__
 from crdetect.combine import COMBINATIONS, Combination
+from crdetect.equality import by_value
 from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
@@ -177,6 +178,7 @@ _WORK_PATTERNS = tuple(name for name in PATTERNS if not name.endswith(".fits"))
 # Recipes
 
 
+@by_value
 @dataclass(frozen=True)
 class Job:
     """An observing block, judged and read.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.equivalence.model import ExposureModel, electrons, read_variance_e2
 from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.noise import Noise
@@ -13,6 +14,7 @@ from crdetect.parameters import Joint
 from crdetect.stack import Stack, Statistics
 
 
+@by_value
 @dataclass(frozen=True)
 class JointHits:
     """What joint detection found.

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.mm.boundary import Boundary
 from crdetect.noise import Noise
 from crdetect.parameters import MM
 from crdetect.stack import Statistics, for_row_blocks
 
 
+@by_value
 @dataclass(frozen=True)
 class Criterion:
     """The conditions on a pixel.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from crdetect.equality import by_value
 from crdetect.equivalence.model import ExposureModel
 from crdetect.equivalence.nbinom import NbinomShape, measure_nbinom_shape
 from crdetect.equivalence.offsets import Offsets, find_offsets, move
@@ -23,7 +24,7 @@ from crdetect.mm.boundary import (
 )
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram
-from crdetect.mm.scene import Exposure, make_scene
+from crdetect.mm.scene import Expected, distinct, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.noise import Noise
 from crdetect.parameters import MM
@@ -35,6 +36,7 @@ _ROOM, _ROOM_WITH_OFFSETS = 2.0, 4.0  # height of the diagram, times the largest
 _LEAST_SCALE, _LARGEST_SCALE = 0.01, 10.0  # of the boundary, to let so many pixels through
 
 
+@by_value
 @dataclass(frozen=True)
 class Observed:
     """What is known of the exposures when the diagram is made; all in ADU.
@@ -70,6 +72,7 @@ class Observed:
     exposure_model: ExposureModel | None = None
 
 
+@by_value
 @dataclass(frozen=True)
 class MedianMinimum:
     """What the Median-Minimum diagram gave.
@@ -154,7 +157,7 @@ def make_diagram(
     offsets = _find_offsets(observed, mm)
     scene = make_scene(
         observed.stack,
-        _expected_exposures(observed, mm, shape, offsets),
+        _expected(observed, mm, shape, offsets),
         observed.statistics.coincidences,
         observed.statistics.min2d,
         observed.hits,
@@ -208,34 +211,27 @@ def _find_offsets(observed: Observed, mm: MM) -> Offsets | None:
     return offsets
 
 
-def _expected_exposures(
+def _expected(
     observed: Observed, mm: MM, shape: NbinomShape | None, offsets: Offsets | None
-) -> list[Exposure]:
-    """Tell what is expected of each exposure: signal, flux, noise."""
+) -> Expected:
+    """Find the expected signals, fluxes and noises of the exposures."""
     kappa = np.inf
     if mm.mm_photon_distribution == "nbinom":
         kappa = mm.mm_nbinom_shape if shape is None else shape.value
-    noises = _with_shape(observed.noises, kappa)
+    noises = [replace(noise, nbinom_shape=kappa) for noise in distinct(observed.noises)]
+    factors = [1.0] * len(observed.noises)
     if mm.mm_synthetic == "adaptive":
         signals = observed.exposure_model.signals_adu(noises[0])
-        noises = [observed.exposure_model.noise(noises[0])] * len(noises)
-        factors = [1.0] * len(noises)
+        noises = [observed.exposure_model.noise(noises[0])]
     elif mm.mm_synthetic == "single":  # each has its own flux, and is where it is
         signals = [np.maximum(image, 0) for image in observed.clean_exposures]
-        factors = [1.0] * len(signals)
     else:
         s = observed.statistics
         median = np.maximum(np.where(observed.median_hits, s.min2d, s.median2d), 0)
-        signals, factors = [median] * len(noises), observed.factors
+        signals, factors = [median], observed.factors
         if offsets is not None:
             signals = [np.maximum(move(_filled(median), xy), 0) for xy in offsets.xy_px]
-    return [Exposure(*each) for each in zip(signals, factors, noises, strict=True)]
-
-
-def _with_shape(noises: Sequence[Noise], kappa: float) -> list[Noise]:
-    """Give noises the shape of photon statistics; what is one object stays one."""
-    new = {id(noise): replace(noise, nbinom_shape=kappa) for noise in noises}
-    return [new[id(noise)] for noise in noises]
+    return Expected(tuple(signals), tuple(factors), tuple(noises))
 
 
 def _filled(signal_adu: np.ndarray) -> np.ndarray:

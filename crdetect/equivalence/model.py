@@ -84,8 +84,9 @@ class ExposureModel:
         """Give a map of read noise that has all the variance beyond Poisson's."""
         read2 = np.square(noise.rnoise_adu)
         signal = np.maximum(self.matched.template_e, 0) / np.square(noise.gain)
-        total = (signal + read2) * self.inflation - signal
-        return Noise(noise.gain, np.sqrt(np.maximum(total, 0)), noise.nbinom_shape)
+        # (signal + read2) · inflation − signal, without the difference of large numbers
+        total = read2 + (signal + read2) * (self.inflation - 1)
+        return Noise(noise.gain, np.sqrt(total), noise.nbinom_shape)
 
     def signals_adu(self, noise: Noise) -> list[np.ndarray]:
         """Return the expected signal of each exposure, not negative; a single one if common."""

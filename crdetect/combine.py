@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.fill import median_around
 from crdetect.masks import Masks, pixel_mask
@@ -24,6 +25,7 @@ LocalMedian = tuple[int, int, int, int]
 """A pixel to be replaced by a local median: x, y (FITS), width in x, width in y."""
 
 
+@by_value
 @dataclass(frozen=True)
 class Combination:
     """A combined image; all arrays are (rows, columns).
@@ -125,6 +127,7 @@ def check_masks(stack: Stack, masks: Masks) -> None:
         )
 
 
+@by_value
 @dataclass(frozen=True)
 class Combiner:
     """Makes combinations of one stack."""

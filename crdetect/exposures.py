@@ -13,6 +13,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.identity import Identity, with_identifiers
 from crdetect.noise import Noise
@@ -25,6 +26,7 @@ MAPS = ("gain", "rnoise", "bias")
 _NOT_KEPT = ("BSCALE", "BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTLEVEL", "CHECKSUM", "DATASUM")
 
 
+@by_value
 @dataclass(frozen=True)
 class Exposures:
     """Exposures as read.

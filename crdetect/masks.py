@@ -14,6 +14,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 
 ACROSS_ONLY, AUX_ONLY, BOTH, ADDED = 2, 3, 4, 1
@@ -135,6 +136,7 @@ def pixel_mask(
     return marked
 
 
+@by_value
 @dataclass(frozen=True)
 class Selection:
     """What the user decides about pixels, whatever is detected.
@@ -160,6 +162,7 @@ class Selection:
         return self.detectable(grown) | self.flagged
 
 
+@by_value
 @dataclass(frozen=True)
 class Hits:
     """Pixels that each method flagged in one image, before the global dilation.
@@ -188,6 +191,8 @@ class Hits:
         return codes
 
 
+@by_value
+@by_value
 @dataclass(frozen=True)
 class ImageHits:
     """Pixels that each method flagged in every image, before the global dilation.
@@ -228,6 +233,7 @@ class Feature:
     code: np.ndarray
 
 
+@by_value
 @dataclass(frozen=True)
 class Features:
     """The features of a mask with their codes.
@@ -300,6 +306,7 @@ class Features:
         return self.rows()[(self.classes == CLASSES.index(name))[self.label - 1]]
 
 
+@by_value
 @dataclass(frozen=True)
 class Masks:
     """The masks of a run.

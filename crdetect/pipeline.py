@@ -19,6 +19,7 @@ from crdetect.combine import Combination, Combiner, combine
 from crdetect.criteria import CRITERIA, Criterion
 from crdetect.detectors import REGISTRY, Resources, make_detector
 from crdetect.detectors.each_image import DetectorHits, detect_in_each_image
+from crdetect.equality import by_value
 from crdetect.equivalence.flux import FluxFactors
 from crdetect.equivalence.model import ExposureModel
 from crdetect.equivalence.observation import Observation, Progress, observe
@@ -46,7 +47,8 @@ from crdetect.stack import Stack, Statistics
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
+@by_value
+@dataclass(frozen=True)
 class Detection:
     """Masks, and all that a run found on the way to them.
 
@@ -240,7 +242,8 @@ def detect(
     return prepared.flag(prepared.compare(parameters, boundary), parameters)
 
 
-@dataclass(frozen=True, eq=False)
+@by_value
+@dataclass(frozen=True)
 class Prepared:
     """What is known of the exposures before they are compared.
 
@@ -406,6 +409,7 @@ def _selections(parameters: Parameters, shape: tuple[int, int]) -> tuple[Selecti
     return Selection(skipped, flagged, ignored), Selection(skipped, flagged, ignored | more)
 
 
+@by_value
 @dataclass(frozen=True)
 class _Flagging:
     """The rule by which a pixel of an image is flagged, from what each method found."""

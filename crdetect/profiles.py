@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.exposures import number_or_map
 from crdetect.parameters import Inputs, Parameters
@@ -64,6 +65,7 @@ class BlockInputs(Inputs):
     )
 
 
+@by_value
 @dataclass(frozen=True)
 class Known:
     """A number or a map of numbers, and where it comes from."""

@@ -34,6 +34,7 @@ from crdetect import __version__
 from crdetect.catalogue import BESIDE_FITS, patterns
 from crdetect.combine import COMBINATIONS
 from crdetect.control import faults_of_control_file, other_names, warn_of_other_profiles
+from crdetect.equality import by_value
 from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
@@ -159,6 +160,7 @@ SCHEMA = {item.name: item for block in BLOCKS.values() for item in describe_bloc
 # Recipes
 
 
+@by_value
 @dataclass(frozen=True)
 class Job:
     """An observing block, judged and read.

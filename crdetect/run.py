@@ -23,6 +23,7 @@ from crdetect import pipeline
 from crdetect.catalogue import CATALOGUE, Product, Shelf
 from crdetect.combine import Combination
 from crdetect.detectors import Resources
+from crdetect.equality import by_value
 from crdetect.exposures import Exposures
 from crdetect.masks import Masks
 from crdetect.mm.boundary import Boundary
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@by_value
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Exposures, masks and the images combined with them.
 
@@ -154,7 +156,8 @@ class Run:
                 write(item)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@by_value
+@dataclass(frozen=True, kw_only=True)
 class DetectionRun(Run):
     """A run that detected cosmic rays.
 
@@ -212,7 +215,8 @@ class DetectionRun(Run):
         return self.preamble + requirements_text(self.detection.repeating())
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@by_value
+@dataclass(frozen=True, kw_only=True)
 class CombinationRun(Run):
     """A run that combined exposures with masks made before.
 

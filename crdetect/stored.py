@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from crdetect.combine import Combination, LocalMedian, check_masks, combine
+from crdetect.equality import by_value
 from crdetect.equivalence.flux import divided
 from crdetect.errors import InputError
 from crdetect.exposures import Exposures, data_of, open_fits
@@ -26,6 +27,7 @@ from crdetect.tables import read_boundary, read_identities, read_parameters, rea
 _logger = logging.getLogger(__name__)
 
 
+@by_value
 @dataclass(frozen=True)
 class StoredMasks:
     """Masks read from a ``crmasks.fits``.

@@ -160,7 +160,7 @@ def load_network(name: str) -> torch.nn.Module:
 # A stamp, layer by layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Layer:
     """What a convolution gave, and what its normalisation makes of it."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crdetect.detectors import Resources, make_detector
+from crdetect.equality import by_value
 from crdetect.equivalence.observation import Observation
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
@@ -17,7 +18,8 @@ from crdetect.parameters import Parameters
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
+@by_value
+@dataclass(frozen=True)
 class DetectorHits:
     """What the detector of one image found in each image, and the images it cleaned.
 

@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import scipy
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.noise import Noise
 from crdetect.stack import Stack, for_row_blocks
@@ -20,6 +21,7 @@ _LOG_RATIO = np.linspace(-2.0, 2.0, 8001)
 _WIDTHS = 12  # classes of the error of a ratio
 
 
+@by_value
 @dataclass(frozen=True)
 class FluxFactors:
     """Flux of each exposure, and how it was measured.

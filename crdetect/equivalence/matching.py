@@ -23,6 +23,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.stack import for_row_blocks, sort_planes
 
 _FLUX, _SHIFTS = (1,), (2, 3)  # which coefficients
@@ -69,6 +70,7 @@ PASSES = (
 _LAST = Pass(0, 0, 0.03, 0.05)
 
 
+@by_value
 @dataclass(frozen=True)
 class Matched:
     """Exposures brought together.
@@ -254,6 +256,7 @@ def _bases(template: np.ndarray, window: Pass, axis: int) -> list[np.ndarray]:
     return [*bases, np.ones_like(template)] if window.rows == window.columns else bases
 
 
+@by_value
 @dataclass
 class _Found:
     """A fit.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.equivalence.matching import Matched, background_differences, gradients, match
 from crdetect.equivalence.noise_model import NoiseModel, fit_noise_model
 from crdetect.noise import Noise
@@ -24,6 +25,7 @@ _BEFORE_MATCHING = NoiseModel(0.0, 0.3**2, 0.4**2, 0.4**2)
 _AFTER_MATCHING = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2)
 
 
+@by_value
 @dataclass(frozen=True)
 class ExposureModel:
     """What makes the exposures differ, found from themselves; electrons.
@@ -82,14 +84,15 @@ class ExposureModel:
         """Give a map of read noise that has all the variance beyond Poisson's."""
         read2 = np.square(noise.rnoise_adu)
         signal = np.maximum(self.matched.template_e, 0) / np.square(noise.gain)
-        total = (signal + read2) * self.inflation - signal
-        return Noise(noise.gain, np.sqrt(np.maximum(total, 0)), noise.nbinom_shape)
+        # (signal + read2) · inflation − signal, without the difference of large numbers
+        total = read2 + (signal + read2) * (self.inflation - 1)
+        return Noise(noise.gain, np.sqrt(total), noise.nbinom_shape)
 
     def signals_adu(self, noise: Noise) -> list[np.ndarray]:
-        """Return the expected signal of each exposure, not negative; if common, one array."""
+        """Return the expected signal of each exposure, not negative; a single one if common."""
         template = self.matched.template_e / np.float32(noise.gain)
         if self.matched.differences_e is None:
-            return [np.maximum(template, 0)] * len(self.matched.shifts_px)
+            return [np.maximum(template, 0)]
         gain = np.float32(noise.gain)
         return [np.maximum(template + own / gain, 0) for own in self.matched.differences_e]
 

@@ -16,6 +16,7 @@ from itertools import product
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.masks import dilate
 from crdetect.stack import for_row_blocks
 
@@ -41,6 +42,7 @@ _WINSORED = _squares_below(_WINSOR)[1] + _WINSOR * (1 - _squares_below(_WINSOR)[
 _CUT_MEAN = _squares_below(_CUT)[1] / _squares_below(_CUT)[0]
 
 
+@by_value
 @dataclass(frozen=True)
 class Spread:
     """Variance of the exposures at levels of the signal; arrays of one shape, electrons².
@@ -59,6 +61,7 @@ class Spread:
     modelled: np.ndarray
 
 
+@by_value
 @dataclass(frozen=True)
 class NoiseModel:
     """Terms of the variance that Poisson and read noise do not explain.

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.equivalence.flux import FluxFactors, divided, measure_flux, number_at_median
 from crdetect.equivalence.model import ExposureModel, fit_exposure_model
 from crdetect.equivalence.offsets import aligned
@@ -23,7 +24,8 @@ Progress = Callable[[str], None]
 """Called with the name of each step as it begins."""
 
 
-@dataclass(frozen=True, eq=False)
+@by_value
+@dataclass(frozen=True)
 class Observation:
     """The exposures as they are compared, and what is known of their differences; all in ADU.
 

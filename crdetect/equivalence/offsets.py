@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.fill import fill_missing
 from crdetect.noise import Noise
@@ -29,6 +30,7 @@ _OUTLIER = 3.0  # sigma: where a difference of the images begins to lose weight
 _LARGEST_ERROR_PX = 0.25  # what is known worse than that is not applied
 
 
+@by_value
 @dataclass(frozen=True)
 class Offsets:
     """Offsets of the exposures.

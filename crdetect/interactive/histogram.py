@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import MouseButton, MouseEvent
 from matplotlib.lines import Line2D
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError, Stopped
 from crdetect.interactive import terminal
 from crdetect.interactive.keys import HISTOGRAM, hint
@@ -33,6 +34,7 @@ _HINTS = "fit", "rerun", "continue", "stop", "help"
 FixedPoints = tuple[tuple[float, ...], ...]
 
 
+@by_value
 @dataclass(frozen=True)
 class Refinement:
     """A boundary as far as it is refined.

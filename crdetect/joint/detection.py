@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.equivalence.model import electrons, read_variance_e2
 from crdetect.equivalence.observation import Observation
 from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.joint.parameters import Joint
 
 
-@dataclass(frozen=True, eq=False)
+@by_value
+@dataclass(frozen=True)
 class JointHits:
     """Hits found by joint detection: a criterion (`crdetect.criteria.Criterion`).
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.masks import dilate
 from crdetect.stack import for_row_blocks
 
@@ -216,6 +217,7 @@ def deviances(
     return np.minimum(together, alone + 2 * _MOST_FROM_AROUND), means - rnoise2
 
 
+@by_value
 @dataclass
 class _Candidates:
     """Pixels that may be hit, and what is thought of them so far.

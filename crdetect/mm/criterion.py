@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.parameters import MM
 from crdetect.noise import Noise
 from crdetect.stack import Statistics, for_row_blocks
 
 
+@by_value
 @dataclass(frozen=True)
 class DiagramCriterion:
     """The conditions on a pixel.

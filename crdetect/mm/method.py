@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import scipy
 
 from crdetect.detectors.each_image import DetectorHits
+from crdetect.equality import by_value
 from crdetect.equivalence.nbinom import NbinomShape, measure_nbinom_shape
 from crdetect.equivalence.observation import Observation
 from crdetect.equivalence.offsets import Offsets, check_region, find_offsets, move
@@ -26,9 +26,8 @@ from crdetect.mm.boundary import (
 from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Exposure, make_scene
+from crdetect.mm.scene import Expected, distinct, make_scene
 from crdetect.mm.simulation import simulate
-from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.stack import Stack, Statistics
 
@@ -38,7 +37,8 @@ _ROOM, _ROOM_WITH_OFFSETS = 2.0, 4.0  # height of the diagram, times the largest
 _LEAST_SCALE, _LARGEST_SCALE = 0.01, 10.0  # of the boundary, to let so many pixels through
 
 
-@dataclass(frozen=True, eq=False)
+@by_value
+@dataclass(frozen=True)
 class MedianMinimum:
     """The Median-Minimum diagram and its boundary: a criterion (`crdetect.criteria.Criterion`).
 
@@ -169,7 +169,7 @@ def make_diagram(
     offsets = _find_offsets(observation, hits, mm)
     scene = make_scene(
         observation.stack,
-        _expected_exposures(observation, hits, mm, shape, offsets),
+        _expected(observation, hits, mm, shape, offsets),
         observation.statistics.coincidences,
         observation.statistics.min2d,
         hit,
@@ -234,38 +234,31 @@ def _find_offsets(observation: Observation, hits: DetectorHits, mm: MM) -> Offse
     return offsets
 
 
-def _expected_exposures(
+def _expected(
     observation: Observation,
     hits: DetectorHits,
     mm: MM,
     shape: NbinomShape | None,
     offsets: Offsets | None,
-) -> list[Exposure]:
-    """Tell what is expected of each exposure: signal, flux, noise."""
+) -> Expected:
+    """Find the expected signals, fluxes and noises of the exposures."""
     kappa = np.inf
     if mm.mm_photon_distribution == "nbinom":
         kappa = mm.mm_nbinom_shape if shape is None else shape.value
-    noises = _with_shape(observation.noises, kappa)
+    noises = [replace(noise, nbinom_shape=kappa) for noise in distinct(observation.noises)]
+    factors = [1.0] * len(observation.noises)
     if mm.mm_synthetic == "adaptive":
         signals = observation.exposure_model.signals_adu(noises[0])
-        noises = [observation.exposure_model.noise(noises[0])] * len(noises)
-        factors = [1.0] * len(noises)
+        noises = [observation.exposure_model.noise(noises[0])]
     elif mm.mm_synthetic == "single":  # each has its own flux, and is where it is
         signals = [np.maximum(image, 0) for image in hits.clean_exposures]
-        factors = [1.0] * len(signals)
     else:
         s = observation.statistics
         median = np.maximum(np.where(hits.median, s.min2d, s.median2d), 0)
-        signals, factors = [median] * len(noises), observation.factors
+        signals, factors = [median], observation.factors
         if offsets is not None:
             signals = [np.maximum(move(_filled(median), xy), 0) for xy in offsets.xy_px]
-    return [Exposure(*each) for each in zip(signals, factors, noises, strict=True)]
-
-
-def _with_shape(noises: Sequence[Noise], kappa: float) -> list[Noise]:
-    """Give noises the shape of photon statistics; what is one object stays one."""
-    new = {id(noise): replace(noise, nbinom_shape=kappa) for noise in noises}
-    return [new[id(noise)] for noise in noises]
+    return Expected(tuple(signals), tuple(factors), tuple(noises))
 
 
 def _filled(signal_adu: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
 
+from crdetect.equality import by_value
 from crdetect.masks import ADDED, AUX_ONLY, CLASSES, Features
 from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Limits
@@ -113,6 +114,7 @@ def crmask(detection: Detection, number: int) -> Figure:
 # What is drawn
 
 
+@by_value
 @dataclass(frozen=True)
 class Subject:
     """A mask, and the image it belongs to.
@@ -143,6 +145,7 @@ def subject_mediancr(detection: Detection) -> Subject:
     )
 
 
+@by_value
 @dataclass(frozen=True)
 class Shown:
     """An image to be shown, and the codes of the pixels marked on it."""
@@ -186,6 +189,7 @@ def _title(detection: Detection, subject: Subject, features: Features) -> str:
     )
 
 
+@by_value
 @dataclass(frozen=True)
 class Flagged:
     """Flagged pixels, sorted by feature, and where they are in the diagram."""
@@ -210,6 +214,7 @@ class Flagged:
         return order[np.flatnonzero(np.diff(label[order], append=0))]
 
 
+@by_value
 @dataclass(frozen=True)
 class Plane:
     """The diagram of a mask: pixels that are not flagged, boundary and threshold.

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from crdetect.combine import Combination
+from crdetect.equality import by_value
 from crdetect.masks import Feature
 from crdetect.pipeline import Detection, Progress
 from crdetect.plots.diagnostic import Flagged, Plane, subject_mediancr
@@ -45,6 +46,7 @@ _Y_LABEL = Y_LABEL.replace("−", "–")
 _SOME = 20  # messages on the progress of a file
 
 
+@by_value
 @dataclass(frozen=True)
 class Sheet:
     """The images that the pages of a run show.

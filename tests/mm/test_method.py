@@ -9,9 +9,10 @@ import crdetect
 from crdetect import InputError, Noise, Parameters, Stack
 from crdetect.detectors.each_image import DetectorHits
 from crdetect.equivalence.flux import FluxFactors
+from crdetect.equivalence.model import fit_exposure_model
 from crdetect.equivalence.observation import Observation
 from crdetect.equivalence.offsets import measure_offsets
-from crdetect.mm.analytic import CleanPixels
+from crdetect.mm.analytic import CleanPixels, check_available
 from crdetect.mm.boundary import boundary_of_simulated, computed_points, fit_boundary
 from crdetect.mm.method import make_diagram
 from crdetect.mm.parameters import MM
@@ -30,7 +31,7 @@ def field(seed=1, shape=SHAPE, noise=NOISE, n=3, level=0.2):
     return np.array([noise.draw_adu(signal, rng) for _ in range(n)])
 
 
-def observe(cube, noises=None, coincidences=2, factors=None, **found):
+def observe(cube, noises=None, coincidences=2, factors=None, exposure_model=None, **found):
     """Observe exposures; what is not given is as without any cosmic ray or difference."""
     stack, n = Stack(cube), len(cube)
     nothing = np.zeros(stack.shape, bool)
@@ -42,6 +43,7 @@ def observe(cube, noises=None, coincidences=2, factors=None, **found):
         stack.statistics(coincidences),
         tuple(noises or [NOISE] * n),
         tuple(factors or [1.0] * n),
+        exposure_model,
     )
     hits = {
         "median": nothing,
@@ -378,3 +380,55 @@ def test_a_measured_shape_holds_offsets_and_says_so(given, caplog):
     with caplog.at_level(logging.WARNING, "crdetect"):
         make_diagram(*observe(cube), mm, 1)
     assert ("takes offsets for excess noise" in caplog.text) == bool(given)
+
+
+# ---------------------------------------------------------------------------------------------
+# Every number of exposures, and copies of what is observed
+
+
+def observed_of(n, maps=False, copies=False):
+    """Observe a bright scene n times; what exposures share is one object, or several equal ones."""
+    shape = (40, 60)
+    rng = np.random.default_rng(5)
+    signal = 20 + 0.3 * make_scene_e(shape, rng)
+    signal[20, 30:34] = 6e4
+    flux = np.linspace(0.95, 1.05, n)
+    exposures = np.array([NOISE.draw_adu(signal * f, rng) for f in flux], np.float32)
+    gain, rnoise = np.full(shape, NOISE.gain), np.full(shape, NOISE.rnoise_adu)
+    noise = Noise(gain, rnoise) if maps else NOISE
+    noises = [noise] * n
+    if copies:
+        exposures = exposures.copy()
+        noises = [Noise(np.copy(noise.gain), np.copy(noise.rnoise_adu)) for _ in range(n)]
+    model = fit_exposure_model(Stack(exposures), noise, Parameters().jt, 1)
+    return observe(exposures, noises, n - 1, exposure_model=model, factors=list(flux))
+
+
+@pytest.mark.parametrize("n", range(3, 10))
+@pytest.mark.parametrize("synthetic", ["median", "single", "adaptive"])
+def test_diagram_is_computed_for_every_number_of_exposures(n, synthetic):
+    if n % 2 == 0:
+        with pytest.raises(InputError, match=f"needs an odd number N of exposures.*not {n} and"):
+            check_available(n, n - 1)
+        return
+    observed = observed_of(n)
+    mm = MM(mm_simulation="analytic", mm_synthetic=synthetic, mm_cr_coincidences=n - 1)
+    diagram = make_diagram(*observed, mm, 1)
+    assert diagram.clean.counts.sum() == pytest.approx(observed[0].statistics.min2d.size, rel=2e-3)
+    assert diagram.expected_above < 0.5
+    statistics = observed[0].statistics
+    minimum = statistics.min2d
+    above = statistics.median2d - minimum > diagram.criterion.boundary(minimum)
+    assert above.sum() <= 4  # the probability of more is below 2e-4
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize("synthetic", ["median", "single", "adaptive"])
+@pytest.mark.parametrize("simulation", ["analytic", "montecarlo"])
+def test_copies_make_the_same_diagram(simulation, synthetic, maps):
+    mm = MM(mm_simulation=simulation, mm_synthetic=synthetic, mm_seed=4, mm_nsimulations=2)
+    one, copied = (make_diagram(*observed_of(3, maps, copies), mm, 1) for copies in (False, True))
+    np.testing.assert_array_equal(one.clean.counts, copied.clean.counts)
+    assert one.clean == copied.clean
+    assert one.criterion == copied.criterion
+    assert one.expected_above == copied.expected_above

@@ -1,4 +1,4 @@
-"""Joint detection: the hits of all exposures, and what they make of the median."""
+"""Joint detection: the hits of all exposures, and the pixels whose median they spoil."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from crdetect.stack import Stack, Statistics
 
 @dataclass(frozen=True)
 class JointHits:
-    """What joint detection found.
+    """Masks of joint detection.
 
     Attributes
     ----------
     crmasks : (N, rows, columns) array of bool
         Hits of each exposure.
     mediancr : (rows, columns) array of bool
-        Pixels hit at least c times.
+        Pixels hit in at least c exposures, high enough above the values that are not hit.
     limit_adu : (rows, columns) array of float32
-        How far above the lowest value an isolated hit is.
+        Threshold of an isolated hit above the lowest value of the pixel, ADU.
     """
 
     crmasks: np.ndarray
@@ -39,18 +39,18 @@ def find_jointly(
     exposure_model: ExposureModel,
     parameters: Joint,
 ) -> JointHits:
-    """Find the hits of all exposures.
+    """Find the hits of all exposures and the pixels hit at least c times.
 
     Parameters
     ----------
     stack, statistics : Stack, Statistics
-        The exposures.
+        The exposures, and their statistics, which have the number of coincidences c.
     noise : Noise
         Gain and read noise.
     exposure_model : ExposureModel
-        What makes the exposures differ.
+        Differences between the exposures, and their noise model.
     parameters : Joint
-        Thresholds.
+        Thresholds: jt_false_alarms or jt_strong, jt_weak, jt_coincidence.
     """
     level = exposure_model.matched.level(electrons(stack, noise))
     rnoise2 = read_variance_e2(noise)
@@ -71,6 +71,6 @@ def find_jointly(
 
 
 def _height(level: np.ndarray, hit: np.ndarray, coincidences: int) -> np.ndarray:
-    """How far the c-th highest hit of each pixel is above the highest clean value."""
+    """Return the excess of each pixel's c-th highest hit over its highest unaffected value."""
     hits = np.sort(np.where(hit, level, -np.inf), axis=0)[-coincidences]
     return hits - np.where(hit, -np.inf, level).max(axis=0)

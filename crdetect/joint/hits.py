@@ -86,7 +86,7 @@ class Thresholds:
 
     @classmethod
     def for_false_alarms(cls, per_megapixel: float, weak: float) -> Thresholds:
-        """Return the thresholds for a maximum rate of false alarms in clean pixels, per exposure."""
+        """Return the thresholds for a maximum rate of false alarms, per exposure."""
         return cls(-NormalDist().inv_cdf(per_megapixel * 1e-6), weak)
 
     @property

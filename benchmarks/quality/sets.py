@@ -1,4 +1,4 @@
-"""What is looked at: simulated fields by seeds, real exposures once."""
+"""Sets of exposures: simulated fields, one for each seed, and real exposures."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +37,7 @@ from crdetect.equality import by_value
 from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
-from crdetect.loader import AnyImage
+from crdetect.loader import AnyImage, StoppedByPerson
 from crdetect.methods import Method
 from crdetect.output import whole_or_nothing
 from crdetect.parameters import ALIASES, BLOCKS, Parameters
@@ -271,7 +270,8 @@ class SchemaRecipe(BaseRecipe):
         Raises
         ------
         numina.exceptions.ValidationError
-            With all that is wrong with the input, in one line.
+            With all that is wrong with the input, in one line; as StoppedByPerson, if a person
+            stopped the run.
         """
         block = rinput.obresult
         _print_as_numina_does()
@@ -280,9 +280,10 @@ class SchemaRecipe(BaseRecipe):
         except InputError as error:
             line = " ".join(str(error).split())
             raise ValidationError(f"block {block.id} ({block.mode}): {line}") from error
-        except Stopped:
-            self.logger.error("block %s (%s): stopped, no products", block.id, block.mode)  # noqa: TRY400
-            sys.exit(3)
+        except Stopped as stopped:
+            raise StoppedByPerson(
+                f"block {block.id} ({block.mode}): stopped, no products"
+            ) from stopped
 
     def run_qc(self, recipe_input: RecipeInput, recipe_result: RecipeResult) -> RecipeResult:
         """Give the result the verdict of its summary, and log the reasons."""

@@ -1,4 +1,4 @@
-"""Joint detection: the hits of all exposures, and what they make of the median."""
+"""Joint detection: the hits of all exposures, and the pixels whose median they spoil."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class JointHits:
     crmasks : (N, rows, columns) array of bool
         Hits of each exposure.
     mediancr : (rows, columns) array of bool
-        Pixels hit at least c times.
+        Pixels hit in at least c exposures, high enough above the values that are not hit.
     limit_adu : (rows, columns) array of float32
-        How far above the lowest value an isolated hit is.
+        Threshold of an isolated hit above the lowest value of the pixel, ADU.
     """
 
     observation: Observation
@@ -53,14 +53,14 @@ class JointHits:
 
 
 def find_jointly(observation: Observation, parameters: Joint) -> JointHits:
-    """Find the hits of all exposures.
+    """Find the hits of all exposures and the pixels hit at least c times.
 
     Parameters
     ----------
     observation : Observation
         The exposures, with their exposure model.
     parameters : Joint
-        Thresholds.
+        Thresholds: jt_false_alarms or jt_strong, jt_weak, jt_coincidence.
     """
     stack, noise, model = observation.stack, observation.noise, observation.exposure_model
     coincidences = observation.statistics.coincidences
@@ -83,6 +83,6 @@ def find_jointly(observation: Observation, parameters: Joint) -> JointHits:
 
 
 def _height(level: np.ndarray, hit: np.ndarray, coincidences: int) -> np.ndarray:
-    """How far the c-th highest hit of each pixel is above the highest clean value."""
+    """Return the excess of each pixel's c-th highest hit over its highest unaffected value."""
     hits = np.sort(np.where(hit, level, -np.inf), axis=0)[-coincidences]
     return hits - np.where(hit, -np.inf, level).max(axis=0)

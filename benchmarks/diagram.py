@@ -20,9 +20,10 @@ import crdetect
 from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, label_features
 from crdetect.mm.analytic import CleanPixels
+from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Exposure, Scene
 from crdetect.mm.simulation import simulate
-from crdetect.parameters import MM, Inputs
+from crdetect.parameters import Inputs
 from crdetect.simulate import make_scene_e
 
 SHAPE = (2016, 1596)

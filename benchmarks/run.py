@@ -31,8 +31,10 @@ from astropy.io import fits
 from rich.console import Console
 from rich.table import Table
 
+from crdetect.methods import Method
 from crdetect.noise import Noise
-from crdetect.parameters import BLOCKS, Parameters, is_joint, yaml_value
+from crdetect.parameters import BLOCKS, Parameters
+from crdetect.schema.words import yaml_value
 from crdetect.simulate import simulate_exposures
 
 NEXPOSURES, GAIN, RNOISE_ADU, HIT_SHARE, SEED = 3, 1.0, 3.4, 0.006, 20260
@@ -368,7 +370,8 @@ def compare(bench: Bench, options: argparse.Namespace) -> list[Result]:
     wanted = [(program, method) for method in options.methods for program in programs]
     stand_ins: dict[Job, Callable[[str, Result], Result]] = {}
     if options.peer:
-        stand_ins = {(PEER, method): instead for method in options.methods if is_joint(method)}
+        joint = [name for name in options.methods if Method.parse(name).criterion == "joint"]
+        stand_ins = dict.fromkeys(((PEER, name) for name in joint), instead)
     if options.peer and answers(options.peer, "import PyCosmic") is None:
         estimate = partial(scaled, shape=options.shape)
         missing = [method for method in options.methods if method in NEED_PYCOSMIC]

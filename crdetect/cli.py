@@ -68,7 +68,8 @@ def _say(*items) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from crdetect.exposures import input_files
-    from crdetect.products import COMBINED_PATTERNS, PATTERNS, whole_or_nothing
+    from crdetect.output import whole_or_nothing
+    from crdetect.products import COMBINED_PATTERNS, PATTERNS
     from crdetect.runfile import read_params
 
     runfile = read_params(options.params, options.set)
@@ -193,7 +194,7 @@ def _template(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from crdetect.products import whole_or_nothing
+    from crdetect.output import whole_or_nothing
     from crdetect.simulate import (
         SIMULATED_PATTERNS,
         check_simulated_folder,

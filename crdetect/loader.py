@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from astropy.io import fits
 from numina.core import drp_load
-from numina.core.pipeline import InstrumentDRP, Pipeline
+from numina.core.pipeline import InstrumentDRP
 from numina.datamodel import DataModel
+from numina.drps import get_system_drps
+from numina.drps.drpbase import DrpGeneric
 from numina.exceptions import ValidationError
 from numina.util.convert import convert_date
 
@@ -52,44 +53,41 @@ def load_drp() -> InstrumentDRP:
     return drp_load("crdetect", "drp.yaml")
 
 
-def load_megara() -> InstrumentDRP | None:
-    """Load MEGARA with our pipeline in it (entry point MEGARA of ``numina.pipeline.1``).
+def register(_subparsers: Any, _config: Any) -> None:
+    """Add our pipeline to MEGARA (entry point of ``numina.plugins.1``).
 
-    megaradrp has an entry point of the same name, and the instrument that is loaded last counts.
-    Therefore its loader is replaced by this one. Without megaradrp there is no MEGARA, and no
-    complaint about that.
+    numina calls the entry points of this group when its command starts, before it reads the
+    arguments. They are meant to add subcommands; this one adds none, but it is the only place
+    where numina calls us when it is certain that the instruments can be loaded for good: an entry
+    point of ``numina.pipeline.1`` named MEGARA, as megaradrp has one, would count or not depending
+    on which of the two numina happens to load last.
     """
-    try:
-        from megaradrp import loader
-    except ModuleNotFoundError:
-        warnings.filterwarnings("ignore", "Object None does not contain a valid DRP")
-        return None
-    original = getattr(loader.load_drp, "original", loader.load_drp)
+    extend_megara(get_system_drps())
 
-    def load_with_pipeline() -> InstrumentDRP:
-        drp = original()
-        base = drp.pipelines["default"]
-        pipeline = Pipeline(
-            drp.name,
-            "crdetect",
-            base.recipes | {_MEGARA_MODE: {"class": _MEGARA_RECIPE}},
-            version=1,
-            products=base.products,
-            provides=list(base._provides_by_p.values()),  # noqa: SLF001 (there is no other way)
-        )
-        pipeline.drp = drp
-        drp.pipelines["crdetect"] = pipeline
-        _share_defaults(drp)
-        return drp
 
-    load_with_pipeline.original = original
-    loader.load_drp = load_with_pipeline
-    return load_with_pipeline()
+def extend_megara(drps: DrpGeneric) -> None:
+    """Add the pipeline ``crdetect`` to the instrument MEGARA.
+
+    Nothing is done without megaradrp, or if the pipeline is there already.
+
+    Parameters
+    ----------
+    drps : numina.drps.drpbase.DrpGeneric
+        The instruments as numina loaded them; the one named MEGARA gets the pipeline.
+    """
+    drp = drps.query_all().get("MEGARA")
+    if drp is None or "crdetect" in drp.pipelines:
+        return
+    pipeline = copy.copy(drp.pipelines["default"])
+    pipeline.name = "crdetect"
+    pipeline.recipes = pipeline.recipes | {_MEGARA_MODE: {"class": _MEGARA_RECIPE}}
+    drp.pipelines["crdetect"] = pipeline
+    _share_defaults(drp)
 
 
 def _share_defaults(drp: InstrumentDRP) -> None:
     """Let megaradrp's defaults of requirements count in our pipeline, for the modes it shares."""
-    requirements = drp._def_reqs.get("requirements", {})  # noqa: SLF001 (there is no other way)
+    requirements = drp._def_reqs.get("requirements", {})  # noqa: SLF001 (others get copies of it)
     for pipelines in requirements.get(drp.name, {}).values():
         shared = copy.deepcopy(pipelines.get("default", {}))  # numina changes them in place
         shared.pop(_MEGARA_MODE, None)

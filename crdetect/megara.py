@@ -27,9 +27,8 @@ from numina.core.recipeinout import RecipeInput, RecipeResult
 from pydantic import Field
 
 from crdetect.errors import InputError
-from crdetect.parameters import Block, Flag, NumberOrFile
+from crdetect.output import whole_or_nothing
 from crdetect.pipeline import Detection
-from crdetect.products import whole_or_nothing
 from crdetect.profiles import Known, required
 from crdetect.recipe import (
     SCHEMA,
@@ -39,6 +38,8 @@ from crdetect.recipe import (
     described_inputs,
     schema_input,
 )
+from crdetect.schema.block import Block
+from crdetect.schema.kinds import Flag, NumberOrFile
 
 ELECTRONS = "megaradrp's gain step: data are in electrons"
 

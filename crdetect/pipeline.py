@@ -33,8 +33,9 @@ from crdetect.masks import (
 from crdetect.mm.analytic import check_available
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.method import MedianMinimum, Observed, make_diagram
+from crdetect.mm.parameters import MM
 from crdetect.noise import Noise
-from crdetect.parameters import MM, Parameters
+from crdetect.parameters import Parameters
 from crdetect.quality import Quality, assess
 from crdetect.stack import Stack, Statistics
 
@@ -301,12 +302,12 @@ def examine(
     workers = workers or os.cpu_count() or 1
     check(stack, noise, parameters)
     progress("statistics of the stack")
-    statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
+    statistics = stack.statistics(parameters.general.mm_cr_coincidences)
     flux = _find_flux(stack, statistics, noise, parameters, progress)
     noises, factors = [noise] * len(stack), flux.factors
     if parameters.general.divides_by_flux:
         stack = divided(stack, flux.factors)
-        statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
+        statistics = stack.statistics(parameters.general.mm_cr_coincidences)
         noises = [noise.divided(factor) for factor in flux.factors]
         factors = [1.0] * len(stack)
 
@@ -375,7 +376,7 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
     """
     make_detector(parameters).check(stack.shape)
     noise.check_shape(stack.shape)
-    stack.check_coincidences(parameters.mm.mm_cr_coincidences)
+    stack.check_coincidences(parameters.general.mm_cr_coincidences)
     general, mm, shape = parameters.general, parameters.mm, stack.shape
     if len(stack) < 3 and not general.uses_joint:
         raise InputError(
@@ -390,7 +391,7 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
             region_mask([mm.mm_crosscorr_region], shape, "mm_crosscorr_region")
             check_region(*mm.mm_crosscorr_region)
         if mm.mm_simulation == "analytic":
-            check_available(len(stack), mm.mm_cr_coincidences)
+            check_available(len(stack), general.mm_cr_coincidences)
     if parameters.models_exposures and general.divides_by_flux:
         raise InputError(
             "joint detection and mm_synthetic: adaptive find out by themselves how fluxes differ: "

@@ -7,12 +7,9 @@ import datetime as dt
 import io
 import json
 import logging
-import shutil
-import tempfile
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -343,7 +340,7 @@ def apply_masks(
     check_masks(stack, stored.masks)
     if set(stored.flux_factors) != {1}:
         stack = divided(stack, stored.flux_factors)
-    statistics = stack.statistics(stored.parameters.mm.mm_cr_coincidences)
+    statistics = stack.statistics(stored.parameters.general.mm_cr_coincidences)
     auxclean = stored.auxclean if use_auxmedian else None
     return combine(stack, statistics, stored.masks, noise, auxclean, stored.local_medians)
 
@@ -412,59 +409,3 @@ def write_combined(
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(write, combined))  # the list makes exceptions come out
-
-
-def _check_in_the_way(output: Path, stale: Sequence[str], inputs: Iterable[Path]) -> None:
-    kept = {path.resolve() for path in inputs}
-    for in_the_way in (path for pattern in stale for path in output.glob(pattern)):
-        what = "a folder" if in_the_way.is_dir() else "an input of this run"
-        if in_the_way.is_dir() or in_the_way.resolve() in kept:
-            raise InputError(f"cannot write in {output}: {in_the_way.name} there is {what}")
-
-
-@contextmanager
-def whole_or_nothing(
-    output: Path, stale: Sequence[str] = PATTERNS, inputs: Iterable[Path] = ()
-) -> Iterator[Path]:
-    """Give a folder to write products in; they appear in ``output`` together, at the end.
-
-    If anything fails, the output folder is as it was.
-
-    Parameters
-    ----------
-    output : Path
-        Where the products go; made where it is missing.
-    stale : sequence of str
-        Patterns of the files of an earlier run that go when the new ones come.
-    inputs : iterable of Path
-        Files that must stay.
-
-    Raises
-    ------
-    InputError
-        If the output folder cannot be made or written to, or an input or a folder has a product's
-        name.
-    """
-    _check_in_the_way(output, stale, inputs)
-    made = [folder for folder in (output, *output.parents) if not folder.exists()]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".crdetect-", dir=output))
-    except OSError as error:
-        raise InputError(f"cannot write in {output}: {error.strerror or error}") from error
-    try:
-        yield folder
-        for pattern in stale:
-            for old in output.glob(pattern):
-                old.unlink()
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            target = output / file.relative_to(folder)
-            target.parent.mkdir(exist_ok=True)
-            file.replace(target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:
-            if parent.exists() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
-    shutil.rmtree(folder)

@@ -18,18 +18,12 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from pydantic import Field
 
 from crdetect.errors import InputError
 from crdetect.exposures import number_or_map
-from crdetect.parameters import (
-    AnyOrFile,
-    Block,
-    Inputs,
-    NumberOrFile,
-    Parameters,
-    PositiveOrFile,
-)
+from crdetect.parameters import Inputs, Parameters
+from crdetect.schema.block import Block, parameter
+from crdetect.schema.kinds import AnyOrFile, NumberOrFile, PositiveOrFile
 
 INSTRUMENT = "CRDETECT"
 """Name of the instrument, in each of its profiles."""
@@ -50,20 +44,16 @@ class BlockInputs(Inputs):
     """What to read, where the frames are those of an observing block."""
 
     images: tuple[str, ...] = ()
-    gain: PositiveOrFile | None = Field(
-        None,
-        description="gain; none: from the instrument profile or the header",
-        json_schema_extra={"unit": "e/ADU"},
+    gain: PositiveOrFile | None = parameter(
+        None, "gain; none: from the instrument profile or the header", "e/ADU"
     )
-    rnoise: NumberOrFile | None = Field(
-        None,
-        description="read noise; none: from the instrument profile or the header",
-        json_schema_extra={"unit": "ADU"},
+    rnoise: NumberOrFile | None = parameter(
+        None, "read noise; none: from the instrument profile or the header", "ADU"
     )
-    bias: AnyOrFile | None = Field(
+    bias: AnyOrFile | None = parameter(
         None,
-        description="bias level, removed once, on reading; none: from the instrument profile, or 0",
-        json_schema_extra={"unit": "ADU"},
+        "bias level, removed once, on reading; none: from the instrument profile, or 0",
+        "ADU",
     )
 
 

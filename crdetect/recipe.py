@@ -36,21 +36,9 @@ from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
 from crdetect.loader import AnyImage
-from crdetect.parameters import (
-    ALIASES,
-    BLOCKS,
-    Block,
-    Described,
-    Flag,
-    Parameters,
-    describe_block,
-    is_joint,
-    is_misspelt,
-    is_none,
-    unknown_parameter,
-    validate_block,
-    yaml_value,
-)
+from crdetect.methods import Method
+from crdetect.output import whole_or_nothing
+from crdetect.parameters import ALIASES, BLOCKS, Parameters
 from crdetect.pipeline import Detection
 from crdetect.products import (
     PATTERNS,
@@ -60,13 +48,22 @@ from crdetect.products import (
     crmasks_hdul,
     read_crmasks,
     read_masks_file,
-    whole_or_nothing,
     write_problematic,
     write_tables,
 )
 from crdetect.profiles import BlockInputs, Known, known_of, recognise, with_saturation
 from crdetect.quality import assess_stored
 from crdetect.runfile import requirements_text
+from crdetect.schema.block import Block, is_none
+from crdetect.schema.kinds import Flag
+from crdetect.schema.words import (
+    Described,
+    describe_block,
+    is_misspelt,
+    unknown_parameter,
+    validate_block,
+    yaml_value,
+)
 
 # ---------------------------------------------------------------------------------------------
 # Requirements and results
@@ -307,7 +304,8 @@ class SchemaRecipe(BaseRecipe):
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
         n = len(rinput.obresult.frames)
-        two = "crmethod" not in self.requirements() or is_joint(str(values.get("crmethod")))
+        method = Method.parse(str(values.get("crmethod")))
+        two = "crmethod" not in self.requirements() or method.fewest_exposures == 2
         faults = _too_few(n, two=two)
         faults += self._faults
         faults += [unknown_parameter(name, self.requirements()) for name in others]

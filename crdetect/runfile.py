@@ -11,15 +11,9 @@ import yaml
 
 from crdetect.errors import InputError
 from crdetect.exposures import find_file
-from crdetect.parameters import (
-    BLOCKS,
-    Inputs,
-    Parameters,
-    is_none,
-    spellings,
-    validate_block,
-    yaml_value,
-)
+from crdetect.parameters import BLOCKS, Inputs, Parameters, spellings
+from crdetect.schema.block import is_none
+from crdetect.schema.words import validate_block, yaml_value
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from crdetect.interactive.keys import WINDOWS
-from crdetect.parameters import BLOCKS, Block, Inputs, describe_block, yaml_value
+from crdetect.parameters import BLOCKS, Inputs
+from crdetect.schema.block import Block
+from crdetect.schema.words import describe_block, yaml_value
 
-MODELS: dict[str, type[Block]] = {"input": Inputs} | BLOCKS
+MODELS: dict[str, type[Block]] = {"input": Inputs, **BLOCKS}
 REQUIRED = "must be given"
 
 _WIDTHS = {5: (31, 13, 8, 24, 24), 2: (40, 60)}  # percent, by the number of columns

@@ -13,8 +13,10 @@ import pytest
 import crdetect
 from crdetect import cli
 from crdetect.interactive.keys import WINDOWS
-from crdetect.parameters import BLOCKS, MM, Inputs, describe_block, yaml_value
+from crdetect.mm.parameters import MM
+from crdetect.parameters import BLOCKS, Inputs
 from crdetect.products import CSV_COLUMNS, PATTERNS
+from crdetect.schema.words import describe_block, yaml_value
 
 pytest.importorskip("sphinx", reason="pip install '.[docs]' gives sphinx")
 pytestmark = [pytest.mark.subprocess, pytest.mark.slow]

@@ -324,32 +324,45 @@ def test_read_noise_of_the_amplifiers_and_bad_pixels():
 
 ORDER = """
 import sys
+import warnings
 from importlib import metadata
+import numina.drps
 import numina.drps.drpsystem as drpsystem
+from numina.user.cli import main
+import megaradrp.loader
 
-mine, theirs = [], []
-for entry in metadata.entry_points(group="numina.pipeline.1", name="MEGARA"):
-    (mine if "crdetect" in entry.value else theirs).append(entry)
-assert len(mine) == len(theirs) == 1
-order = mine + theirs if sys.argv[1] == "first" else theirs + mine
+entries = {entry.name: entry for entry in metadata.entry_points(group="numina.pipeline.1")}
+assert {"CRDETECT", "MEGARA"} <= set(entries)
+assert entries["MEGARA"].value == "megaradrp.loader:load_drp"
+order = [entries[name] for name in sys.argv[1:]]
 drpsystem.entry_points = lambda group: order
-drps = drpsystem.DrpSystem().load().query_all()
-(drp,) = drps.values()
+filters, original = list(warnings.filters), megaradrp.loader.load_drp
+main(["show-instruments"])
+assert warnings.filters == filters
+assert megaradrp.loader.load_drp is original
+drp = drpsystem.DrpSystem().load().query_all()["MEGARA"]
+assert list(drp.pipelines) == ["default"], "other instances are as megaradrp makes them"
+
+drp = numina.drps.get_system_drps().query_all()["MEGARA"]
 assert list(drp.pipelines) == ["default", "crdetect"], list(drp.pipelines)
 recipe = drp.get_recipe_object("MegaraCrDetection", pipeline_name="crdetect")
 assert type(recipe).__module__ == "crdetect.megara"
+assert recipe.pipeline == "crdetect"
+assert recipe.drp_version == drp.version
 other = drp.get_recipe_object("MegaraCrDetection")
 assert type(other).__module__.startswith("megaradrp"), type(other)
+assert other.pipeline == "default"
 assert drp.get_recipe_object("MegaraLcbImage", pipeline_name="crdetect").pipeline == "crdetect"
+assert drp.query_provides("MasterBias", "crdetect") is drp.query_provides("MasterBias")
 for defaults in drp.default_requirements()["requirements"]["MEGARA"].values():
     assert defaults["crdetect"] == defaults["default"]
 """
 
 
-@pytest.mark.parametrize("place", ["first", "last"])
-def test_pipeline_is_there_in_any_order_of_discovery(place):
+@pytest.mark.parametrize("order", [("MEGARA", "CRDETECT"), ("CRDETECT", "MEGARA")])
+def test_pipeline_is_there_in_any_order_of_discovery(order):
     done = subprocess.run(
-        [sys.executable, "-c", ORDER, place], capture_output=True, text=True, check=False
+        [sys.executable, "-c", ORDER, *order], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -357,21 +370,27 @@ def test_pipeline_is_there_in_any_order_of_discovery(place):
 WITHOUT = """
 import sys
 from importlib import metadata
+import numina.drps
 import numina.drps.drpsystem as drpsystem
+from numina.user.cli import main
 
 sys.modules["megaradrp"] = None
 entries = [
     entry for entry in metadata.entry_points(group="numina.pipeline.1")
     if "megaradrp" not in entry.value
 ]
-assert {entry.name for entry in entries} == {"CRDETECT", "MEGARA"}
+assert {entry.name for entry in entries} == {"CRDETECT"}
 drpsystem.entry_points = lambda group: entries
-print(sorted(drpsystem.DrpSystem().load().query_all()))
+main(["show-instruments"])
+print(sorted(numina.drps.get_system_drps().query_all()))
 """
 
 
 def test_nothing_is_said_without_megaradrp():
-    done = python(WITHOUT)
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", WITHOUT], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "['CRDETECT']\n"
-    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "['CRDETECT']"
+    assert "Instrument: MEGARA" not in done.stdout
+    assert re.fullmatch(r"INFO: Numina simple recipe runner version \S+\n", done.stderr)

@@ -1,21 +1,16 @@
+import copy
 import itertools
+import pickle
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from crdetect import InputError, Parameters
-from crdetect.parameters import (
-    BLOCKS,
-    MM,
-    Inputs,
-    describe_block,
-    fault_of,
-    is_misspelt,
-    template,
-    validate_block,
-    yaml_value,
-)
+from crdetect.detectors import REGISTRY
+from crdetect.methods import Method, all_methods
+from crdetect.parameters import BLOCKS, Inputs, template
+from crdetect.schema.words import describe_block, validate_block
 
 DESCRIBED = {p.name: (block, p) for block in BLOCKS for p in describe_block(BLOCKS[block])}
 OPTIONAL = {
@@ -104,23 +99,30 @@ def test_blocks_are_frozen_and_closed():
         BLOCKS["mm"](mm_dilatation=3)
 
 
-@pytest.mark.parametrize(
-    ("crmethod", "detector", "uses_mm"),
-    [
-        ("lacosmic", "lacosmic", False),
-        ("pycosmic", "pycosmic", False),
-        ("deepcr", "deepcr", False),
-        ("conn", "conn", False),
-        ("mmcosmic", None, True),
-        ("mm_lacosmic", "lacosmic", True),
-        ("mm_pycosmic", "pycosmic", True),
-        ("mm_deepcr", "deepcr", True),
-        ("mm_conn", "conn", True),
-    ],
-)
-def test_meaning_of_crmethod(crmethod, detector, uses_mm):
-    general = BLOCKS["general"](crmethod=crmethod)
-    assert (general.detector, general.uses_mm) == (detector, uses_mm)
+@pytest.mark.parametrize("crmethod", all_methods(REGISTRY))
+def test_crmethod_is_split_once(crmethod):
+    general = Parameters.from_mapping({"crmethod": crmethod}).general
+    assert (general.crmethod, general.method) == (crmethod, Method.parse(crmethod))
+    assert (general.detector, general.criterion) == (
+        general.method.detector,
+        general.method.criterion,
+    )
+
+
+def test_detectors_blocks_by_prefix():
+    parameters = Parameters.from_mapping({"la_niter": 7, "jt_weak": 2})
+    assert parameters.block("la").la_niter == parameters.la.la_niter == 7
+    assert parameters.block("jt").jt_weak == parameters.jt.jt_weak == 2
+    assert [type(parameters.block(prefix)) for prefix in BLOCKS] == list(BLOCKS.values())
+    with pytest.raises(AttributeError):
+        parameters.xx  # noqa: B018
+
+
+def test_parameters_are_values():
+    one, other = (Parameters.from_mapping({"la_niter": 7}) for _ in range(2))
+    assert one == other != Parameters()
+    assert hash(one) == hash(other)
+    assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one  # noqa: S301
 
 
 # ---------------------------------------------------------------------------------------------
@@ -345,20 +347,6 @@ def test_pixel_is_flagged_or_ignored(name):
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "fault"),
-    [
-        ("mm_knots_splfit", 7, None),
-        ("mm_knots_splfit", 1, "mm_knots_splfit must be an integer from 2 to 100, not 1"),
-        ("mm_boundary_fit", "piecewise", None),  # the points it needs are another matter
-        ("mm_fixed_points_in_boundary", [[1, 2], [1, 3]], None),
-        ("mm_seed", None, None),
-    ],
-)
-def test_fault_of_one_parameter_whatever_the_others_are(name, value, fault):
-    assert fault_of(MM, name, value) == fault
-
-
 @pytest.mark.parametrize("name", ["interactive", "verify_cr"])
 def test_a_person_is_asked_where_it_is_asked_for(name):
     assert not Parameters().general.asks_a_person
@@ -443,13 +431,6 @@ def test_what_goes_together(given, distribution):
     assert Parameters.parse(given)[1] == []
 
 
-@pytest.mark.parametrize("crmethod", ["lacosmic", "pycosmic", "deepcr", "conn", "mmcosmic"])
-@pytest.mark.parametrize("prefix", ["", "mm_"])
-def test_what_is_there(crmethod, prefix):
-    name = crmethod if crmethod == "mmcosmic" else prefix + crmethod
-    assert Parameters.from_mapping({"crmethod": name}).general.crmethod == name
-
-
 # ---------------------------------------------------------------------------------------------
 # What is made of the schema
 
@@ -479,12 +460,15 @@ def test_flat_names_and_back():
         ("mmcosmic", ["general", "mm"]),
         ("mm_lacosmic", ["general", "la", "mm"]),
         ("mm_pycosmic", ["general", "pc", "mm"]),
+        ("joint", ["general", "jt"]),
+        ("joint_conn", ["general", "nn", "jt"]),
     ],
 )
 def test_history_tells_the_active_blocks(crmethod, active):
     lines = Parameters.from_mapping({"crmethod": crmethod}).history()
     told = [line.removeprefix("- ").partition(" = ")[0] for line in lines]
     assert told == [name for name, (block, _) in DESCRIBED.items() if block in active]
+    assert "mm_cr_coincidences" in told
     assert f'- crmethod = "{crmethod}"' in lines
 
 
@@ -507,20 +491,6 @@ def test_template_of_some_blocks(blocks):
         for parameter in describe_block(BLOCKS[block]):
             assert parameter.description in text
             assert parameter.accepted in text
-
-
-@pytest.mark.parametrize(
-    "value", [None, True, 1, 1e6, 1e-7, "auto", (5.0, 3.0), ((1, 2), (3, 4)), "1.0", "none: x"]
-)
-def test_values_in_one_line_of_yaml(value):
-    text = yaml_value(value)
-    assert "\n" not in text
-    read = yaml.safe_load(f"key: {text}")["key"]
-    assert read == (yaml.safe_load(yaml.safe_dump(_lists(value))))
-
-
-def _lists(value):
-    return [_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
 # ---------------------------------------------------------------------------------------------
@@ -588,11 +558,3 @@ def test_network_of_deepcr_as_megaradrp_writes_it():
     assert Parameters.from_mapping({"dc_mask": "ACS_WFC"}).dc.dc_mask == "ACS-WFC"
     with pytest.raises(InputError, match='dc_mask must be one of ACS-WFC, WFC3-UVIS, not "HST"'):
         Parameters.from_mapping({"dc_mask": "HST"})
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("CrDetecton", True), ("CrDetection", False), ("CrCombination", False), ("other", False)],
-)
-def test_misspelt_is_nearly_right(name, expected):
-    assert is_misspelt(name, "CrDetection") is expected

@@ -3,7 +3,6 @@ import io
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from crdetect.products import (
     printable,
     read_crmasks,
     read_masks_file,
-    whole_or_nothing,
     write_combined,
     write_problematic,
     write_tables,
@@ -470,110 +468,6 @@ def test_tables_without_features(tmp_path):
     files = sorted(tmp_path.iterdir())
     assert len(files) == len(CLASSES)
     assert {file.read_text() for file in files} == {"CR_number,X_pixel,Y_pixel,Mask_value\n"}
-
-
-# ---------------------------------------------------------------------------------------------
-# All products or none
-
-
-def content_of(folder: Path):
-    return {
-        str(path.relative_to(folder)): path.read_text() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
-
-
-@pytest.fixture
-def earlier(tmp_path):
-    """An output folder with products of an earlier run, and something else."""
-    names = [
-        "crmasks.fits",
-        "combined_mean.fits",
-        "diagnostic_crmask12.png",
-        "flux_factor3.png",
-        "mediancr_identified_any4.pdf",
-        "problematic_pixels.csv",
-        "notes.txt",
-        "diagnostic_crmask_of_mine.png",
-        "sub/crmasks.fits",
-    ]
-    (tmp_path / "sub").mkdir()
-    for name in names:
-        (tmp_path / name).write_text(f"earlier {name}")
-    return tmp_path
-
-
-def test_products_of_an_earlier_run_go_and_the_rest_stays(earlier):
-    with whole_or_nothing(earlier) as folder:
-        (folder / "crmasks.fits").write_text("new")
-        assert (earlier / "crmasks.fits").read_text() == "earlier crmasks.fits"
-    assert content_of(earlier) == {
-        "crmasks.fits": "new",
-        "notes.txt": "earlier notes.txt",
-        "diagnostic_crmask_of_mine.png": "earlier diagnostic_crmask_of_mine.png",
-        "sub": None,
-        "sub/crmasks.fits": "earlier sub/crmasks.fits",
-    }
-
-
-def test_only_what_is_stale_goes(earlier):
-    before = content_of(earlier)
-    with whole_or_nothing(earlier, ["combined_*.fits"]) as folder:
-        (folder / "combined_min.fits").write_text("new")
-    after = content_of(earlier)
-    assert after.pop("combined_min.fits") == "new"
-    del before["combined_mean.fits"]
-    assert after == before
-
-
-def write_and_fail(output, error):
-    with whole_or_nothing(output) as folder:
-        (folder / "crmasks.fits").write_text("new")
-        (folder / "part").mkdir()
-        raise error("in the middle")
-
-
-@pytest.mark.parametrize("error", [ValueError, InputError, KeyboardInterrupt, SystemExit])
-def test_failure_leaves_the_folder_as_it_was(earlier, error):
-    before = content_of(earlier)
-    with pytest.raises(error):
-        write_and_fail(earlier, error)
-    assert content_of(earlier) == before
-
-
-def test_failure_leaves_no_folder_that_was_not_there(tmp_path):
-    with pytest.raises(OSError, match="in the middle"):
-        write_and_fail(tmp_path / "a" / "b", OSError)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_new_folders_are_made(tmp_path):
-    output = tmp_path / "a" / "b"
-    with whole_or_nothing(output) as folder:
-        (folder / "data").mkdir()
-        (folder / "data" / "one.fits").write_text("new")
-        (folder / "crmasks.fits").write_text("new")
-    expected = {"data": None, "data/one.fits": "new", "crmasks.fits": "new"}
-    assert content_of(output) == expected
-
-
-def test_folder_in_the_way_of_a_product(earlier):
-    (earlier / "combined_min.fits").mkdir()
-    before = content_of(earlier)
-    with pytest.raises(InputError, match=r"combined_min\.fits"), whole_or_nothing(earlier):
-        pytest.fail("nothing should be done")
-    assert content_of(earlier) == before
-
-
-@pytest.mark.parametrize("below", ["", "sub"])
-def test_file_in_place_of_the_folder(tmp_path, below):
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(InputError, match="cannot write in"),
-        whole_or_nothing(tmp_path / "file" / below),
-    ):
-        pytest.fail("nothing should be done")
-    assert content_of(tmp_path) == {"file": ""}
 
 
 def test_patterns_hold_every_product():

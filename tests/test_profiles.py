@@ -12,8 +12,9 @@ from numina.instrument.assembly import assembly_instrument
 from numina.instrument.collection import load_paths_store
 
 from crdetect.errors import InputError
-from crdetect.parameters import Parameters, validate_block
+from crdetect.parameters import Parameters
 from crdetect.profiles import GENERIC, BlockInputs, Known, known_of, recognise, with_saturation
+from crdetect.schema.words import validate_block
 
 MEGARA = "6d1c4ad7-6f64-4b41-9b6e-3b1f0c6e8a11"
 KAST = "0b7a8c52-0d0c-4f0e-8f1c-5f0a7e1d2b22"

@@ -26,10 +26,11 @@ from runs import (
 import crdetect
 from crdetect.exposures import read_exposures
 from crdetect.loader import load_drp
-from crdetect.parameters import BLOCKS, Inputs, describe_block, yaml_value
+from crdetect.parameters import BLOCKS, Inputs
 from crdetect.products import crmasks_hdul
 from crdetect.profiles import BlockInputs
 from crdetect.recipe import CrCombinationRecipe, CrDetectionRecipe, Default, described_inputs
+from crdetect.schema.words import describe_block, yaml_value
 
 pytestmark = pytest.mark.subprocess
 

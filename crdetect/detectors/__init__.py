@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from crdetect.detectors.base import Cleaned, Detector, NoDetector, PeaksAndTails, Resources
-from crdetect.detectors.conn import ConnDetector
-from crdetect.detectors.deepcr import DeepCRDetector
-from crdetect.detectors.lacosmic import LACosmicDetector
-from crdetect.detectors.pycosmic import PyCosmicDetector
-from crdetect.parameters import DETECTOR_BLOCKS, Parameters
+from typing import TYPE_CHECKING
 
-REGISTRY: dict[str, type[Detector]] = {
-    "lacosmic": LACosmicDetector,
-    "pycosmic": PyCosmicDetector,
-    "deepcr": DeepCRDetector,
-    "conn": ConnDetector,
-}
-"""The detectors by the name that ``crmethod`` gives them."""
+from crdetect.detectors.base import Cleaned, Detector, NoDetector, PeaksAndTails, Resources
+from crdetect.detectors.registry import REGISTRY
+
+if TYPE_CHECKING:  # the parameters know the detectors
+    from crdetect.parameters import Parameters
 
 __all__ = [
     "REGISTRY",
@@ -33,5 +26,6 @@ def make_detector(parameters: Parameters, workers: int = 1) -> PeaksAndTails | N
     name = parameters.general.detector
     if name is None:
         return NoDetector()
+    kind = REGISTRY[name]
     resources = Resources(workers, parameters.general.device)
-    return PeaksAndTails(REGISTRY[name], getattr(parameters, DETECTOR_BLOCKS[name]), resources)
+    return PeaksAndTails(kind, parameters.block(kind.block.prefix), resources)

@@ -14,7 +14,7 @@ from crdetect.errors import InputError
 from crdetect.fill import fill_missing
 from crdetect.masks import features_touching
 from crdetect.noise import Noise
-from crdetect.parameters import Block
+from crdetect.schema.block import Block
 
 _logger = logging.getLogger(__name__)
 
@@ -63,13 +63,16 @@ class Detector(ABC):
 
     Attributes
     ----------
+    block : type of Block
+        The block of its parameters: their prefix, names, kinds, defaults and descriptions.
     limits : tuple of str
         Parameters that take one value or two, for peaks and tails.
     least_size_px : int
         Rows and columns that an image must have.
     """
 
-    limits: ClassVar[tuple[str, ...]]
+    block: ClassVar[type[Block]]
+    limits: ClassVar[tuple[str, ...]] = ()
     least_size_px: ClassVar[int] = 5  # the filters; astroscrappy crashes below
 
     def __init__(self, parameters: Block, resources: Resources = Resources()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from crdetect.detectors.networks import (
     load,
     pick_device,
 )
+from crdetect.schema.block import Block, parameter
+from crdetect.schema.kinds import Flag, PairOfProbability
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,19 @@ _STRIP_PX = 32  # rows; what a strip needs fits into a processor's cache
 
 Rows = Callable[[int, int], "torch.Tensor"]
 """Gives some rows of what a convolution works on: (1, channels, rows, columns)."""
+
+
+class Conn(Block):
+    """Cosmic-CoNN (Xu et al. 2023)."""
+
+    prefix: ClassVar[str] = "nn"
+    title: ClassVar[str] = "Cosmic-CoNN"
+
+    nn_model: Literal["ground_imaging", "NRES", "HST_ACS_WFC"] = parameter(
+        "ground_imaging", "network"
+    )
+    nn_threshold: PairOfProbability = parameter(0.5, "probability limit")
+    nn_verbose: Flag = parameter(True, "log what the detector does")
 
 
 class ConnDetector(NetworkDetector):
@@ -56,6 +71,7 @@ class ConnDetector(NetworkDetector):
     Masked pixels are replaced by the median of the unmasked ones in the 7 × 7 around.
     """
 
+    block = Conn
     limits = ("nn_threshold",)
     packages = ("cosmic_conn",)
     fill_half_px = 3

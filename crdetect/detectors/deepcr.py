@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from crdetect.detectors.networks import NetworkDetector, inference, load, pick_device, without_init
+from crdetect.schema.block import Block, parameter
+from crdetect.schema.kinds import Flag, PairOfProbability
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +27,24 @@ _MODULO_PX = 4  # sizes that the package gives to the network
 _OVERLAP_PX = 12  # at least REACH_PX; tiles start where the network's bins do
 _TILE_PX = 256  # what a tile needs fits into a processor's cache
 _TILE_ON_GPU_PX = 2048
+
+
+def _with_dashes(value: Any) -> Any:
+    """Read ACS_WFC, as megaradrp writes it."""
+    return value.replace("_", "-") if isinstance(value, str) else value
+
+
+class DeepCR(Block):
+    """The network deepCR (Zhang & Bloom 2020)."""
+
+    prefix: ClassVar[str] = "dc"
+    title: ClassVar[str] = "deepCR"
+
+    dc_mask: Annotated[Literal["ACS-WFC", "WFC3-UVIS"], BeforeValidator(_with_dashes)] = parameter(
+        "ACS-WFC", "network"
+    )
+    dc_threshold: PairOfProbability = parameter(0.5, "probability limit")
+    dc_verbose: Flag = parameter(True, "log what the detector does")
 
 
 class DeepCRDetector(NetworkDetector):
@@ -44,6 +65,7 @@ class DeepCRDetector(NetworkDetector):
     package and in numina-crmasks.
     """
 
+    block = DeepCR
     limits = ("dc_threshold",)
     packages = ("deepCR", "learned_models")
     fill_half_px = 2

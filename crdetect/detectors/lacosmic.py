@@ -3,15 +3,60 @@
 from __future__ import annotations
 
 import logging
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from pydantic import field_validator
 
 from crdetect.detectors.base import Cleaned, Detector
 from crdetect.noise import Noise
+from crdetect.schema.block import Block, parameter
+from crdetect.schema.kinds import Accepts, Flag, Growth, PairOfPositive, Positive, Rounds, Size
 
 _logger = logging.getLogger(__name__)
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
+
+
+class LACosmic(Block):
+    """L.A.Cosmic (van Dokkum 2001), as in ccdproc and astroscrappy."""
+
+    prefix: ClassVar[str] = "la"
+    title: ClassVar[str] = "L.A.Cosmic"
+
+    la_gain_apply: Flag = parameter(
+        True, "accepted for compatibility, without effect: images stay in ADU"
+    )
+    la_sigclip: PairOfPositive = parameter((5.0, 3.0), "Laplacian to noise limit", "sigma")
+    la_sigfrac: PairOfPositive = parameter(
+        (0.3, 0.3), "limit for neighbours, fraction of la_sigclip"
+    )
+    la_objlim: PairOfPositive = parameter((5.0, 5.0), "contrast of CR and object")
+    la_satlevel: Positive = parameter(65535.0, "saturation level, above the bias", "ADU")
+    la_niter: Rounds = parameter(4, "iterations")
+    la_sepmed: Flag = parameter(True, "separable median filter")
+    la_cleantype: Literal["median", "medmask", "meanmask", "idw"] = parameter(
+        "meanmask", "how flagged pixels are replaced"
+    )
+    la_fsmode: Literal["median", "convolve"] = parameter("convolve", "fine structure image by")
+    la_psfmodel: Literal["gauss", "moffat", "gaussx", "gaussy", "gaussxy"] = parameter(
+        "gaussxy", "PSF (with la_fsmode: convolve)"
+    )
+    la_psffwhm_x: Positive = parameter(2.5, "FWHM of the PSF in x", "pixel")
+    la_psffwhm_y: Positive = parameter(2.5, "FWHM of the PSF in y", "pixel")
+    la_psfsize: Annotated[Size, Accepts("an odd integer from 1 to 301")] = parameter(
+        11, "size of the PSF kernel", "pixel"
+    )
+    la_psfbeta: Positive = parameter(4.765, "beta of the Moffat PSF")
+    la_verbose: Flag = parameter(True, "log what the detector does")
+    la_padwidth: Growth = parameter(10, "padding by reflection before detection", "pixel")
+
+    @field_validator("la_psfsize")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("even")
+        return value
 
 
 class LACosmicDetector(Detector):
@@ -24,6 +69,7 @@ class LACosmicDetector(Detector):
     median, since L.A.Cosmic knows one value.
     """
 
+    block = LACosmic
     limits = ("la_sigclip", "la_sigfrac", "la_objlim")
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:

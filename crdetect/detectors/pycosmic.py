@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ import scipy
 from crdetect.detectors.base import Cleaned, Detector
 from crdetect.fill import masked_median
 from crdetect.noise import Noise
+from crdetect.schema.block import Block, parameter
+from crdetect.schema.kinds import Flag, Growth, PairOfPositive, Positive, Rounds, Size
 
 _logger = logging.getLogger(__name__)
 
@@ -27,9 +30,30 @@ _SIGNIFICANCE_BOX = 5  # of the median that is taken off the significance
 _STRIP_ROWS = 128
 
 
+class PyCosmic(Block):
+    """PyCosmic (Husemann et al. 2012)."""
+
+    prefix: ClassVar[str] = "pc"
+    title: ClassVar[str] = "PyCosmic"
+
+    pc_sigma_det: PairOfPositive = parameter((5.0, 3.0), "detection limit", "sigma")
+    pc_rlim: PairOfPositive = parameter((1.2, 1.2), "limit of the ratio to the smoothed image")
+    pc_iterations: Rounds = parameter(5, "rounds of detection")
+    pc_fwhm_gauss_x: Positive = parameter(2.5, "FWHM of the smoothing in x", "pixel")
+    pc_fwhm_gauss_y: Positive = parameter(2.5, "FWHM of the smoothing in y", "pixel")
+    pc_replace_box_x: Size = parameter(5, "box of the replacing median in x", "pixel")
+    pc_replace_box_y: Size = parameter(5, "box of the replacing median in y", "pixel")
+    pc_replace_error: Positive = parameter(
+        1.0e6, "accepted for compatibility, without effect: no error image is made"
+    )
+    pc_increase_radius: Growth = parameter(0, "growth of the mask: a square of 2 r + 1", "pixel")
+    pc_verbose: Flag = parameter(True, "log what the detector does")
+
+
 class PyCosmicDetector(Detector):
     """The detector with its parameters; see `crdetect.detectors.base.Detector`."""
 
+    block = PyCosmic
     limits = ("pc_sigma_det", "pc_rlim")
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:

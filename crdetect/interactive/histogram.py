@@ -16,11 +16,13 @@ from crdetect.interactive.keys import HISTOGRAM, hint
 from crdetect.interactive.window import Window, is_click, open_window
 from crdetect.mm.diagram import Limits
 from crdetect.mm.method import MedianMinimum
-from crdetect.parameters import MM, Parameters, validate_block
+from crdetect.mm.parameters import MM
+from crdetect.parameters import Parameters
 from crdetect.pipeline import Examined
 from crdetect.plots.histogram2d import FIXED, KNOTS, draw_histogram2d
 from crdetect.plots.plane import FINAL_LINE, sample
 from crdetect.plots.style import new_figure
+from crdetect.schema.words import validate_block
 
 _TITLE = "Median-Minimum diagram"
 _SIZE_IN = 15.0, 7.8

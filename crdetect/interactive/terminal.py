@@ -9,15 +9,9 @@ from typing import Any
 import yaml
 
 from crdetect.errors import Stopped
-from crdetect.parameters import (
-    MM,
-    Described,
-    describe_block,
-    fault_of,
-    is_none,
-    validate_block,
-    yaml_value,
-)
+from crdetect.mm.parameters import MM
+from crdetect.schema.block import is_none
+from crdetect.schema.words import Described, describe_block, fault_of, validate_block, yaml_value
 
 _KNOWN: dict[str, Described] = {item.name: item for item in describe_block(MM)}
 _POINTS = "mm_fixed_points_in_boundary"

@@ -8,8 +8,8 @@ import numpy as np
 
 from crdetect.equivalence.model import ExposureModel, electrons, read_variance_e2
 from crdetect.joint.hits import Thresholds, find_hits
+from crdetect.joint.parameters import Joint
 from crdetect.noise import Noise
-from crdetect.parameters import Joint
 from crdetect.stack import Stack, Statistics
 
 

@@ -24,8 +24,8 @@ from crdetect.equivalence.order_statistics import Group, standard_normal
 from crdetect.errors import InputError
 from crdetect.mm.diagram import BINS, Diagram, Limits
 from crdetect.mm.groups import Population, populations
+from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Scene
-from crdetect.parameters import MM
 
 
 def check_available(nexposures: int, coincidences: int) -> None:

@@ -12,7 +12,7 @@ import scipy
 
 from crdetect.errors import InputError
 from crdetect.mm.diagram import Diagram
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 
 _FIXED_POINT_WEIGHT = 10000.0  # times the largest weight of the other points
 _LARGEST_WEIGHT = 1e9  # more says nothing more, and costs digits

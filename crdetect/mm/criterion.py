@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crdetect.mm.boundary import Boundary
+from crdetect.mm.parameters import MM
 from crdetect.noise import Noise
-from crdetect.parameters import MM
 from crdetect.stack import Statistics, for_row_blocks
 
 

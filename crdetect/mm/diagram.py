@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 
 BINS = 100
 """Bins of the diagram in each direction."""

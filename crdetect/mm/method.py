@@ -23,10 +23,10 @@ from crdetect.mm.boundary import (
 )
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram
+from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Exposure, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.noise import Noise
-from crdetect.parameters import MM
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 
 from crdetect.mm.diagram import Diagram, Limits
+from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Scene
-from crdetect.parameters import MM
 from crdetect.stack import sort_planes
 
 _PIXELS_PER_JOB = 1 << 18  # one job draws from its own generator: same result for any threads

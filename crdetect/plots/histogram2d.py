@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from crdetect.mm.boundary import Boundary, Curve
 from crdetect.mm.diagram import Limits
 from crdetect.mm.method import MedianMinimum
-from crdetect.parameters import MM, Parameters
+from crdetect.mm.parameters import MM
+from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection
 from crdetect.plots.plane import (
     FINAL_COLOR,

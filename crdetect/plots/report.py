@@ -19,12 +19,13 @@ from PIL import Image
 
 from crdetect import __version__
 from crdetect.masks import CLASSES, Feature
-from crdetect.parameters import Block, describe_block, yaml_value
 from crdetect.pipeline import Detection
 from crdetect.plots.images import MISSING_COLOR, grey_limits
 from crdetect.plots.pages import Sheet, describe
 from crdetect.plots.style import LOOKS
 from crdetect.plots.window import Window
+from crdetect.schema.block import Block
+from crdetect.schema.words import describe_block, yaml_value
 
 _MOST_BYTES = 8_000_000  # of the features' images: a third more in the file
 _LARGEST_SIDE_PX = 101  # of the surroundings of a feature; larger ones are thinned out

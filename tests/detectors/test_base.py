@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from crdetect import InputError, Noise
 from crdetect.detectors import Cleaned, Detector, NoDetector, PeaksAndTails, Resources
-from crdetect.parameters import Block
+from crdetect.schema.block import Block
 
 NOISE = Noise(1.0, 1.0)
 

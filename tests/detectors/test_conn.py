@@ -6,8 +6,7 @@ from astropy.io import fits
 
 from crdetect import Noise
 from crdetect.detectors import Resources, conn
-from crdetect.detectors.conn import ConnDetector, Span, stamps_along
-from crdetect.parameters import Conn
+from crdetect.detectors.conn import Conn, ConnDetector, Span, stamps_along
 from crdetect.simulate import simulate_exposures
 
 torch = pytest.importorskip("torch", reason="pip install '.[deep]' gives the networks")

@@ -8,8 +8,7 @@ from astropy.io import fits
 
 from crdetect import Noise
 from crdetect.detectors import Resources, deepcr
-from crdetect.detectors.deepcr import REACH_PX, DeepCRDetector, standardised, tiles
-from crdetect.parameters import DeepCR
+from crdetect.detectors.deepcr import REACH_PX, DeepCR, DeepCRDetector, standardised, tiles
 from crdetect.simulate import simulate_exposures
 
 pytest.importorskip("torch", reason="pip install '.[deep]' gives the networks")

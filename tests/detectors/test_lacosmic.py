@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from crdetect import Noise
-from crdetect.detectors.lacosmic import LACosmicDetector, elliptical_gaussian
-from crdetect.parameters import LACosmic
+from crdetect.detectors.lacosmic import LACosmic, LACosmicDetector, elliptical_gaussian
 from crdetect.simulate import simulate_exposures
 
 GAIN, RNOISE_ADU = 2.0, 3.0

@@ -11,6 +11,7 @@ import pytest
 
 from crdetect import InputError, Noise, Parameters
 from crdetect.detectors import REGISTRY, Resources, make_detector, networks
+from crdetect.detectors.deepcr import DeepCR
 from crdetect.detectors.networks import NetworkDetector, fill, inference, load, pick_device
 from crdetect.simulate import simulate_exposures
 
@@ -88,6 +89,7 @@ def test_device(monkeypatch):
 class Scripted(NetworkDetector):
     """Gives probabilities that a test writes, and counts how often it is asked."""
 
+    block = DeepCR
     limits = ("dc_threshold",)
     packages = ()
     fill_half_px = 1
@@ -100,7 +102,7 @@ class Scripted(NetworkDetector):
 
 
 def scripted(threshold, gain, monkeypatch):
-    monkeypatch.setitem(REGISTRY, "deepcr", Scripted)
+    monkeypatch.setattr("crdetect.detectors.REGISTRY", {**REGISTRY, "deepcr": Scripted})
     Scripted.seen = ()
     image = np.arange(15, dtype=np.float32).reshape(3, 5) + 1
     detector = detector_of("deepcr", dc_threshold=threshold)

@@ -9,13 +9,13 @@ from scipy import ndimage
 
 from crdetect import Noise
 from crdetect.detectors.pycosmic import (
+    PyCosmic,
     PyCosmicDetector,
     binned_laplacian,
     gaussian_kernel,
     median_filter,
     positive_laplacian,
 )
-from crdetect.parameters import PyCosmic
 from crdetect.simulate import simulate_exposures
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)

@@ -14,7 +14,7 @@ from crdetect.equivalence.offsets import (
     measure_offsets,
     move,
 )
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 from crdetect.pipeline import check
 from crdetect.simulate import make_scene_e, make_tracks_e
 

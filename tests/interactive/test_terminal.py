@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from crdetect.interactive import terminal
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 
 pytestmark = pytest.mark.subprocess
 
@@ -16,7 +16,7 @@ ASK = """
 import sys
 from crdetect.errors import Stopped
 from crdetect.interactive import terminal
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 mm = MM.model_validate_json(sys.argv[2])
 assert terminal.is_here()
 try:

@@ -8,8 +8,8 @@ from crdetect import InputError, Noise
 from crdetect.mm.analytic import CleanPixels, check_available
 from crdetect.mm.boundary import computed_points, simulated_points
 from crdetect.mm.diagram import BINS, Diagram, Limits
+from crdetect.mm.parameters import MM
 from crdetect.mm.simulation import simulate
-from crdetect.parameters import MM
 from crdetect.simulate import make_scene_e
 
 N = 40_000

@@ -16,7 +16,7 @@ from crdetect.mm.boundary import (
     simulated_points,
 )
 from crdetect.mm.diagram import BINS, Diagram, Limits
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 LIMITS = Limits(-50.0, 450.0, 200.0)

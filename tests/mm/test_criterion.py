@@ -5,7 +5,7 @@ from crdetect import Noise, Stack
 from crdetect.mm.boundary import boundary_of_simulated
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import BINS, Diagram, Limits
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 
 SHAPE = (40, 50)
 CORNERS = [[0.0, 5.0], [100.0, 40.0]]

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from crdetect.mm.diagram import BINS, Diagram, Limits
-from crdetect.parameters import MM
+from crdetect.mm.parameters import MM
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 

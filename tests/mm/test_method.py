@@ -11,8 +11,8 @@ from crdetect.equivalence.offsets import measure_offsets
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import boundary_of_simulated, computed_points, fit_boundary
 from crdetect.mm.method import Observed, make_diagram
+from crdetect.mm.parameters import MM
 from crdetect.mm.simulation import simulate
-from crdetect.parameters import MM
 from crdetect.simulate import make_scene_e
 
 SHAPE = (60, 80)

@@ -3,9 +3,9 @@ import pytest
 from scenes import scene_of
 
 from crdetect import InputError, Noise, Stack
+from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Exposure, make_scene
 from crdetect.mm.simulation import simulate
-from crdetect.parameters import MM
 
 SHAPE = (4, 5)
 

@@ -5,8 +5,8 @@ from scipy.stats import norm
 
 from crdetect import Noise
 from crdetect.mm.diagram import BINS
+from crdetect.mm.parameters import MM
 from crdetect.mm.simulation import blocks, draw_points, simulate
-from crdetect.parameters import MM
 
 ROOM = 2.0
 

@@ -18,8 +18,10 @@ from scipy.interpolate import BSpline
 import crdetect
 from crdetect.combine import COMBINATIONS, MASKED
 from crdetect.detectors import REGISTRY, PeaksAndTails, make_detector
-from crdetect.detectors.conn import ConnDetector
-from crdetect.detectors.deepcr import DeepCRDetector
+from crdetect.detectors.conn import Conn, ConnDetector
+from crdetect.detectors.deepcr import DeepCR, DeepCRDetector
+from crdetect.detectors.lacosmic import LACosmic
+from crdetect.detectors.pycosmic import PyCosmic
 from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, features_touching
 from crdetect.mm import boundary as boundary_module
@@ -27,8 +29,9 @@ from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import boundary_of_simulated, computed_points
 from crdetect.mm.criterion import Criterion
 from crdetect.mm.diagram import Diagram, Limits
+from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Exposure, Scene
-from crdetect.parameters import MM, Conn, DeepCR, Inputs, LACosmic, Parameters, PyCosmic
+from crdetect.parameters import Inputs, Parameters
 from crdetect.products import crmasks_hdul
 
 ON_A_THRESHOLD = 3  # pixels a mask may differ by, within float32 rounding

@@ -1,0 +1,155 @@
+"""The detectors that ``crmethod`` can name: those of this package, and those that others add.
+
+Another package adds a detector with an entry point of the group ``crdetect.detectors``: its name
+is the detector's name in ``crmethod``, its value a subclass of `crdetect.detectors.base.Detector`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+
+from crdetect.detectors.base import Detector
+from crdetect.detectors.conn import ConnDetector
+from crdetect.detectors.deepcr import DeepCRDetector
+from crdetect.detectors.lacosmic import LACosmicDetector
+from crdetect.detectors.pycosmic import PyCosmicDetector
+from crdetect.methods import Method
+from crdetect.schema.block import Block
+from crdetect.schema.words import validate_block
+
+_logger = logging.getLogger(__name__)
+
+GROUP = "crdetect.detectors"
+"""The group of entry points in which packages name their detectors."""
+
+BUILT_IN: dict[str, type[Detector]] = {
+    "lacosmic": LACosmicDetector,
+    "pycosmic": PyCosmicDetector,
+    "deepcr": DeepCRDetector,
+    "conn": ConnDetector,
+}
+"""The detectors of this package."""
+
+
+class _Registry(Mapping[str, type[Detector]]):
+    """The detectors by name.
+
+    The packages of others are imported when the registry is first asked, not when this package
+    is: they import this package themselves.
+    """
+
+    @cached_property
+    def _detectors(self) -> dict[str, type[Detector]]:
+        return find_detectors(entry_points(group=GROUP))
+
+    def __getitem__(self, name: str) -> type[Detector]:
+        return self._detectors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._detectors)
+
+    def __len__(self) -> int:
+        return len(self._detectors)
+
+
+REGISTRY: Mapping[str, type[Detector]] = _Registry()
+"""The detectors by the name that ``crmethod`` gives them."""
+
+
+def find_detectors(entries: Iterable[EntryPoint]) -> dict[str, type[Detector]]:
+    """Collect the detectors of this package and those that entry points name.
+
+    What cannot serve as a detector is left out, with one warning in the log that says why.
+
+    Parameters
+    ----------
+    entries : iterable of importlib.metadata.EntryPoint
+        Entry points of the group ``crdetect.detectors``.
+
+    Returns
+    -------
+    dict
+        Subclasses of `Detector` by name.
+    """
+    found = dict(BUILT_IN)
+    for entry in entries:
+        try:
+            kind = _load(entry)
+            if kind is found.get(entry.name):
+                continue  # the same entry point, of a package that is found twice
+            _check(entry.name, kind, found)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a package of others)
+            _warn(entry, error)
+        else:
+            found[entry.name] = kind
+    return found
+
+
+class _UnfitError(Exception):
+    """Why something that an entry point names cannot serve as a detector."""
+
+
+def _load(entry: EntryPoint) -> type[Detector]:
+    try:
+        return entry.load()
+    except Exception as error:
+        raise _UnfitError(
+            f"{entry.value} cannot be imported ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _warn(entry: EntryPoint, error: Exception) -> None:
+    package = entry.dist.name if entry.dist else "an unknown package"
+    why = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
+    _logger.warning("detector %s of %s is left out: %s", entry.name, package, " ".join(why.split()))
+
+
+def _check(name: str, kind: type[Detector], others: Mapping[str, type[Detector]]) -> None:
+    """Raise _UnfitError unless a class can serve as the detector of this name."""
+    if not name.isidentifier() or Method.parse(name) != Method(name, None):
+        raise _UnfitError(f"{name} cannot be the name of a detector in crmethod")
+    if name in others:
+        raise _UnfitError(f"another detector has the name {name}")
+    if not (isinstance(kind, type) and issubclass(kind, Detector)):
+        raise _UnfitError(f"{kind!r} is not a subclass of crdetect.detectors.Detector")
+    if inspect.isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        raise _UnfitError(f"{kind.__name__} does not define {missing}")
+    block = getattr(kind, "block", None)
+    if not (isinstance(block, type) and issubclass(block, Block)):
+        raise _UnfitError(f"{kind.__name__} has no block of parameters (class attribute block)")
+    _check_block(block, [other.block for other in others.values()])
+    unknown = sorted(set(getattr(kind, "limits", ())) - set(block.model_fields))
+    if unknown:
+        raise _UnfitError(f"its limits {', '.join(unknown)} are not parameters of its block")
+
+
+def _check_block(block: type[Block], others: list[type[Block]]) -> None:
+    """Raise _UnfitError unless a block can stand beside those of the other detectors."""
+    from crdetect.parameters import OWN_BLOCKS, Inputs  # they know this registry
+
+    prefix, names = block.prefix, set(block.model_fields)
+    if not prefix.isidentifier():
+        raise _UnfitError(f"{block.__name__} has no prefix for the names of its parameters")
+    if prefix in OWN_BLOCKS or prefix in {other.prefix for other in others}:
+        raise _UnfitError(f"the prefix {prefix} is taken")
+    without = sorted(name for name in names if not name.startswith(f"{prefix}_"))
+    if without:
+        raise _UnfitError(f"names of parameters must begin with {prefix}_: {', '.join(without)}")
+    others = [*others, *OWN_BLOCKS.values(), Inputs]
+    if taken := sorted(names & {name for other in others for name in other.model_fields}):
+        raise _UnfitError(f"names of parameters are taken: {', '.join(taken)}")
+    required = sorted(name for name, field in block.model_fields.items() if field.is_required())
+    if required:
+        raise _UnfitError(f"parameters must have a default: {', '.join(required)}")
+    defaults = block()
+    read, faults = validate_block(block, json.loads(json.dumps(dict(defaults))))
+    if read is None:
+        raise _UnfitError(f"a default is not accepted: {'; '.join(faults)}")
+    if other := [name for name, value in defaults if value != getattr(read, name)]:
+        raise _UnfitError(f"defaults become others when read from a file: {', '.join(other)}")

@@ -1,0 +1,1 @@
+"""What a parameter is: the kinds of values it may take, blocks of parameters, and their words."""

@@ -289,6 +289,7 @@ def visible(folder):
     }
 
 
+@pytest.mark.subprocess
 def test_each_product_is_the_earlier_or_the_new_one_whole(ended):
     _, publishing, folders = ended
     assert sum(publishing.values()) >= len(NEW)
@@ -301,6 +302,7 @@ def test_each_product_is_the_earlier_or_the_new_one_whole(ended):
         assert found["notes.txt"] == "mine"
 
 
+@pytest.mark.subprocess
 def test_stale_products_go_when_all_new_ones_are_there(ended):
     _, _, folders = ended
     stale = set(EARLIER) - set(NEW) - {"notes.txt"}
@@ -310,6 +312,7 @@ def test_stale_products_go_when_all_new_ones_are_there(ended):
             assert {name: found.get(name) for name in NEW} == NEW, folder.name
 
 
+@pytest.mark.subprocess
 def test_end_before_publishing_leaves_the_folder_as_it_was(ended):
     _, publishing, folders = ended
     before = [folder for folder in folders[:-1] if not publishing[folder.name]]
@@ -318,12 +321,14 @@ def test_end_before_publishing_leaves_the_folder_as_it_was(ended):
         assert visible(folder) == EARLIER, folder.name
 
 
+@pytest.mark.subprocess
 def test_undisturbed_run_publishes_everything(ended):
     _, _, folders = ended
     expected = NEW | {"notes.txt": "mine"}
     assert {k: v for k, v in content_of(folders[-1]).items() if v is not None} == expected
 
 
+@pytest.mark.subprocess
 def test_only_a_killed_run_leaves_a_temporary_folder_and_the_next_removes_it(ended):
     how, _, folders = ended
     left = [folder for folder in folders if any(folder.glob(".crdetect-*"))]
@@ -354,6 +359,7 @@ with whole_or_nothing(Path(sys.argv[1]), ["*.txt"]) as folder:
 """
 
 
+@pytest.mark.subprocess
 def test_runs_into_one_folder_at_once_leave_each_other_alone(tmp_path):
     command = [sys.executable, "-c", WAITING, tmp_path]
     pipe = subprocess.PIPE

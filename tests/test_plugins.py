@@ -16,6 +16,8 @@ from runs import DOUBLE, GAIN, NUMINA, RDNOISE_E, block, numina, write_exposures
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("toy", "mm_toy", "joint_toy")
 
+pytestmark = pytest.mark.subprocess
+
 PROJECT = """
 [build-system]
 requires = ["setuptools"]

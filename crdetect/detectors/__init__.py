@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from crdetect.detectors.base import Cleaned, Detector, NoDetector, PeaksAndTails, Resources
+from dataclasses import replace
+
+from crdetect.detectors.base import Cleaned, Detector, NoDetector, PeaksAndTails
 from crdetect.detectors.conn import ConnDetector
 from crdetect.detectors.deepcr import DeepCRDetector
 from crdetect.detectors.lacosmic import LACosmicDetector
 from crdetect.detectors.pycosmic import PyCosmicDetector
 from crdetect.parameters import DETECTOR_BLOCKS, Parameters
+from crdetect.resources import ALL_PROCESSORS, Resources
 
 REGISTRY: dict[str, type[Detector]] = {
     "lacosmic": LACosmicDetector,
@@ -28,10 +31,20 @@ __all__ = [
 ]
 
 
-def make_detector(parameters: Parameters, workers: int = 1) -> PeaksAndTails | NoDetector:
-    """Make the detector that ``crmethod`` asks for; it may use so many threads."""
+def make_detector(
+    parameters: Parameters, resources: Resources = ALL_PROCESSORS
+) -> PeaksAndTails | NoDetector:
+    """Make the detector that ``crmethod`` asks for.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Method, its thresholds, and the device.
+    resources : Resources, optional
+        How many processors the detector may keep busy.
+    """
     name = parameters.general.detector
     if name is None:
         return NoDetector()
-    resources = Resources(workers, parameters.general.device)
+    resources = replace(resources, device=parameters.general.device)
     return PeaksAndTails(REGISTRY[name], getattr(parameters, DETECTOR_BLOCKS[name]), resources)

@@ -15,6 +15,7 @@ from crdetect.fill import fill_missing
 from crdetect.masks import features_touching
 from crdetect.noise import Noise
 from crdetect.parameters import Block
+from crdetect.resources import ALL_PROCESSORS, Resources
 
 _logger = logging.getLogger(__name__)
 
@@ -35,22 +36,6 @@ class Cleaned:
     image_adu: np.ndarray
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a detector may use. No mask depends on it.
-
-    Attributes
-    ----------
-    workers : int
-        Threads.
-    device : str
-        ``cpu``, ``cuda``, or ``auto``: a GPU if there is one. Only networks ask.
-    """
-
-    workers: int = 1
-    device: str = "auto"
-
-
 class Detector(ABC):
     """A detector of cosmic rays in one image.
 
@@ -67,12 +52,16 @@ class Detector(ABC):
         Parameters that take one value or two, for peaks and tails.
     least_size_px : int
         Rows and columns that an image must have.
+    divides_images : bool
+        Whether it works on pieces of one image in threads of its own. Images then come one after
+        the other; else each thread works on an image.
     """
 
     limits: ClassVar[tuple[str, ...]]
     least_size_px: ClassVar[int] = 5  # the filters; astroscrappy crashes below
+    divides_images: ClassVar[bool] = False
 
-    def __init__(self, parameters: Block, resources: Resources = Resources()):
+    def __init__(self, parameters: Block, resources: Resources = ALL_PROCESSORS):
         self.parameters = parameters
         self.resources = resources
 
@@ -133,7 +122,7 @@ class PeaksAndTails:
         self,
         kind: type[Detector],
         parameters: Block,
-        resources: Resources = Resources(),
+        resources: Resources = ALL_PROCESSORS,
     ):
         runs = [{}, {}]
         for name in kind.limits:
@@ -144,7 +133,13 @@ class PeaksAndTails:
         if runs[0] == runs[1]:
             runs.pop()
         self.kind = kind
+        self.resources = resources
         self.runs = [kind(parameters.model_copy(update=run), resources) for run in runs]
+
+    @property
+    def divides_images(self) -> bool:
+        """Whether it works on pieces of one image in threads of its own; see `Detector`."""
+        return self.kind.divides_images
 
     def check(self, shape: tuple[int, int]) -> None:
         """Raise InputError if the detector cannot work on images of this shape, or not here."""
@@ -161,7 +156,8 @@ class PeaksAndTails:
             Gain and read noise.
         """
         finite = fill_missing(image_adu)
-        results = self.kind.detect_in_runs(self.runs, finite, noise)
+        with self.resources.bounded():
+            results = self.kind.detect_in_runs(self.runs, finite, noise)
         mask = results[-1].mask
         if len(results) == 2:
             mask = features_touching(mask, results[0].mask)
@@ -170,6 +166,8 @@ class PeaksAndTails:
 
 class NoDetector:
     """The detector of ``mmcosmic`` alone: finds nothing, changes nothing."""
+
+    divides_images = False
 
     def check(self, shape: tuple[int, int]) -> None:
         """Accept any shape."""

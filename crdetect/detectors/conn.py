@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crdetect.detectors.networks import (
-    InThreads,
-    NetworkDetector,
-    inference,
-    load,
-    pick_device,
-)
+from crdetect.detectors.networks import NetworkDetector, inference, load, pick_device
+from crdetect.resources import Map
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +154,7 @@ class _InStrips:
     anew for each layer took longer than the convolutions.
     """
 
-    def __init__(self, unet: torch.nn.Module, device: str, in_threads: InThreads):
+    def __init__(self, unet: torch.nn.Module, device: str, in_threads: Map):
         self._unet = unet
         self._device = device
         self._in_threads = in_threads

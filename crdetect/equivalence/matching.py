@@ -15,7 +15,6 @@ Windows are long and thin, along the rows or along the columns, since spectra an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import for_row_blocks, sort_planes
 
 _FLUX, _SHIFTS = (1,), (2, 3)  # which coefficients
@@ -101,7 +101,7 @@ class Matched:
 def match(
     exposures_e: np.ndarray,
     rnoise2_e2: float | np.ndarray,
-    workers: int,
+    resources: Resources = ALL_PROCESSORS,
     passes: Sequence[Pass] = PASSES,
 ) -> Matched:
     """Fit the differences of exposures.
@@ -112,8 +112,8 @@ def match(
         Electrons; finite, where data are missing something harmless.
     rnoise2_e2 : float or (rows, columns) array
         Read noise squared, electrons².
-    workers : int
-        Threads.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     passes : sequence of Pass, optional
         The fits, one after the other; none: exposures are taken for equivalent.
 
@@ -137,11 +137,11 @@ def match(
     level = exposures_e if differences is None else exposures_e - differences
     lowest = np.minimum.reduce(level)
     steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
-    template = _mean_from_below(level, rnoise2, steepness2, (*passes, _LAST)[0])
+    template = _mean_from_below(level, rnoise2, steepness2, (*passes, _LAST)[0], resources)
     fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
     axes = (1, 0)
     for now, then in pairwise((*passes, _LAST)):
-        fits = [_fit(level, template, rnoise2, steepness2, now, axis, workers) for axis in axes]
+        fits = [_fit(level, template, rnoise2, steepness2, now, axis, resources) for axis in axes]
         found = max(fits, key=lambda fit: fit.explained)
         axes = (found.axis,)  # along which spectra run: that which explains more
         if not found.explained:
@@ -149,10 +149,10 @@ def match(
         found.coefficients -= found.coefficients.mean(axis=0)
         fluxes += found.mean_of(_FLUX)[:, 0]
         shifts -= found.mean_of(_SHIFTS)
-        more = _combine(found, workers)
+        more = _combine(found, resources)
         differences = more if differences is None else np.add(differences, more, out=differences)
         level = exposures_e - differences
-        template = _mean_from_below(level, rnoise2, steepness2, then)
+        template = _mean_from_below(level, rnoise2, steepness2, then, resources)
     return Matched(template, differences, fluxes, shifts)
 
 
@@ -218,7 +218,7 @@ def _variance(signal, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
     return variance
 
 
-def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
+def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass, resources) -> np.ndarray:
     """Mean of the values of each pixel, from the lowest on, as long as they agree."""
     mean = np.empty(exposures.shape[1:], np.float32)
 
@@ -233,7 +233,7 @@ def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndar
             np.copyto(value, (value * number + plane) / (number + 1), where=agree)
         mean[rows] = value
 
-    for_row_blocks(mean_rows, mean.shape)
+    for_row_blocks(mean_rows, mean.shape, resources)
     return mean
 
 
@@ -285,10 +285,10 @@ class _Found:
         return (self.coefficients[:, list(which)] * weight).sum(axis=(-2, -1)) / total
 
 
-def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, workers) -> _Found:
+def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, resources) -> _Found:
     """Fit differences from the template in each window."""
     bases = _bases(template, window, axis)
-    sums = _smooth(_sum_products(level, template, bases, rnoise2, steepness2, window, workers))
+    sums = _smooth(_sum_products(level, template, bases, rnoise2, steepness2, window, resources))
     information, projections = np.split(sums, [len(bases)], axis=-1)
     variances = _prior_variances(information, projections)
     ridge = 1 / np.maximum(variances, np.finfo(np.float32).tiny)
@@ -303,7 +303,7 @@ def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, workers)
     )
 
 
-def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, workers):
+def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, resources):
     """Sum products of the bases with each other and with what each exposure has more, weighted.
 
     Over each window, with weights 1/variance: (windows in y, windows in x, K, K + N).
@@ -332,8 +332,7 @@ def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, wor
         cut = cut.transpose(1, 3, 0, 2, 4).reshape(last - first, n_x, number, height * width)
         sums[first:last] = cut[:, :, :k] @ cut.swapaxes(-1, -2)
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(sum_strip, range(0, n_y, strip)))
+    resources.map(sum_strip, range(0, n_y, strip))
     return sums
 
 
@@ -370,7 +369,7 @@ def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.nda
     return variances
 
 
-def _combine(found: _Found, workers: int) -> np.ndarray:
+def _combine(found: _Found, resources: Resources) -> np.ndarray:
     """Interpolate the coefficients between windows; add up what they make of the bases."""
     shape = found.bases[0].shape
 
@@ -382,5 +381,4 @@ def _combine(found: _Found, workers: int) -> np.ndarray:
                 cv2.accumulateProduct(wide, base, total)
         return total
 
-    with ThreadPoolExecutor(workers) as pool:
-        return np.array(list(pool.map(combine_one, found.coefficients)))
+    return np.array(resources.map(combine_one, found.coefficients))

@@ -17,6 +17,7 @@ from itertools import product
 import numpy as np
 
 from crdetect.masks import dilate
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import for_row_blocks
 
 _MOST_PIXELS = 60_000
@@ -123,6 +124,7 @@ def fit_noise_model(
     rnoise2_e2: float | np.ndarray,
     tolerance: NoiseModel,
     usable: np.ndarray | None = None,
+    resources: Resources = ALL_PROCESSORS,
 ) -> NoiseModel:
     """Fit the noise model to the differences of exposures.
 
@@ -140,6 +142,8 @@ def fit_noise_model(
         How far values may differ that are no cosmic rays.
     usable : (rows, columns) array of bool, optional
         Pixels with all their values; all by default.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
 
     Notes
     -----
@@ -149,8 +153,9 @@ def fit_noise_model(
     errors are left out.
     """
     rnoise2 = np.broadcast_to(np.float32(rnoise2_e2), template_e.shape)
-    clean = _far_from_hits(level_e, template_e, slopes_e, rnoise2, tolerance)
-    place = _sample(template_e, slopes_e, rnoise2, clean if usable is None else clean & usable)
+    clean = _far_from_hits(level_e, template_e, slopes_e, rnoise2, tolerance, resources)
+    usable = clean if usable is None else clean & usable
+    place = _sample(template_e, slopes_e, rnoise2, usable, resources)
     if place.size < 100:
         return NoiseModel()
     values = level_e.reshape(len(level_e), -1)[:, place].astype(float)
@@ -210,7 +215,9 @@ def _spread(squares, signal, known, modelled) -> Spread:
     )
 
 
-def _far_from_hits(level, template, slopes, rnoise2, tolerance: NoiseModel) -> np.ndarray:
+def _far_from_hits(
+    level, template, slopes, rnoise2, tolerance: NoiseModel, resources
+) -> np.ndarray:
     """Tell where no value is far above the others, nor around."""
     far = np.empty(level.shape[1:], bool)
 
@@ -222,11 +229,11 @@ def _far_from_hits(level, template, slopes, rnoise2, tolerance: NoiseModel) -> n
         limit = np.float32(_HIT) * np.sqrt(np.maximum(others, 0) + variance)
         np.greater(highest - others, limit, out=far[rows])
 
-    for_row_blocks(find_rows, far.shape)
+    for_row_blocks(find_rows, far.shape, resources)
     return ~dilate(far, _AROUND_PX)
 
 
-def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
+def _sample(template, slopes, rnoise2, usable, resources) -> np.ndarray:
     """Take pixels of all levels of signal, the bright and steep half more than the rest."""
     informative = np.empty(template.shape, np.float32)
 
@@ -235,7 +242,7 @@ def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
         variance = np.maximum(np.maximum(template[rows], 0) + rnoise2[rows], _LEAST_VARIANCE_E2)
         np.divide(steepness, variance, out=informative[rows])
 
-    for_row_blocks(weigh_rows, template.shape)
+    for_row_blocks(weigh_rows, template.shape, resources)
     informative = informative.ravel()
     bright = informative > np.quantile(informative[::37], 0.5)
     groups = []

@@ -22,6 +22,7 @@ from rich.table import Table
 from crdetect import __version__
 from crdetect.errors import InputError, Stopped
 from crdetect.parameters import BLOCKS, template
+from crdetect.resources import Resources
 
 DONE, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -88,6 +89,7 @@ def _run(options: argparse.Namespace) -> None:
     inputs = input_files(runfile.inputs, runfile.folder)
     inputs += [file for file in (options.params, options.crmasks, options.boundary) if file]
     with (
+        Resources.of(options.workers).bounded(),
         whole_or_nothing(options.output_dir, stale, inputs) as folder,
         _progress() as progress,
     ):
@@ -116,7 +118,7 @@ def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> lis
         exposures.stack,
         exposures.noise,
         runfile.parameters,
-        options.workers,
+        Resources.of(options.workers),
         progress,
         boundary,
         progress.aside,
@@ -381,7 +383,10 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         help="take the boundary of the Median-Minimum diagram from this crmasks.fits",
     )
     command.add_argument(
-        "--workers", type=_positive, metavar="N", help="threads for detectors and simulation"
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processors that may be busy at a time (default: all that the process may use)",
     )
     command.add_argument(
         "--no-plots", action="store_true", help="draw no figures, no feature pages, no report"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -36,6 +34,7 @@ from crdetect.mm.method import MedianMinimum, Observed, make_diagram
 from crdetect.noise import Noise
 from crdetect.parameters import MM, Parameters
 from crdetect.quality import Quality, assess
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -136,7 +135,9 @@ class Detection:
         alone = {"interactive": False, "verify_cr": False}
         return Parameters.from_mapping(self.parameters.to_mapping() | used | alone)
 
-    def combine(self, stack: Stack, noise: Noise) -> dict[str, Combination]:
+    def combine(
+        self, stack: Stack, noise: Noise, resources: Resources = ALL_PROCESSORS
+    ) -> dict[str, Combination]:
         """Combine the exposures with these masks, as the parameters ask for.
 
         Where they were matched, the noise that gives the variance of single values is that of the
@@ -154,6 +155,7 @@ class Detection:
             noise,
             self.auxclean if general.use_auxmedian else None,
             general.pixels_to_be_replaced_by_local_median,
+            resources,
         )
 
 
@@ -161,7 +163,7 @@ def detect(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    workers: int | None = None,
+    workers: int | Resources | None = None,
     progress: Progress = _logger.debug,
     boundary: Boundary | None = None,
 ) -> Detection:
@@ -175,8 +177,9 @@ def detect(
         Gain (e/ADU) and read noise (ADU).
     parameters : Parameters
         Method and thresholds.
-    workers : int, optional
-        Threads; the number of processors by default. The result does not depend on it.
+    workers : int or Resources, optional
+        How many processors may be busy at a time; all that the process may use by default. The
+        result does not depend on it.
     progress : callable, optional
         Called with the name of each step as it begins.
     boundary : Boundary, optional
@@ -191,9 +194,11 @@ def detect(
     InputError
         If the parameters do not fit the exposures.
     """
-    examined = examine(stack, noise, parameters, workers, progress)
-    diagram = examined.make_diagram(parameters.mm, boundary) if examined.uses_mm else None
-    return examined.judge(diagram, parameters)
+    resources = Resources.of(workers)
+    with resources.bounded():
+        examined = examine(stack, noise, parameters, resources, progress)
+        diagram = examined.make_diagram(parameters.mm, boundary) if examined.uses_mm else None
+        return examined.judge(diagram, parameters)
 
 
 @dataclass(frozen=True)
@@ -218,8 +223,8 @@ class Examined:
         What the detector of one image found.
     joint : JointHits or None
         What joint detection found; None where it does not take part.
-    workers : int
-        Threads.
+    resources : Resources
+        What may be used.
     progress : callable
         Called with the name of each step as it begins.
     """
@@ -232,13 +237,13 @@ class Examined:
     observed: Observed
     aux: Aux
     joint: JointHits | None
-    workers: int
+    resources: Resources
     progress: Progress
 
     def make_diagram(self, mm: MM, boundary: Boundary | None = None) -> MedianMinimum:
         """Make the Median-Minimum diagram; see `crdetect.mm.method.make_diagram`."""
         self.progress("making the Median-Minimum diagram")
-        return make_diagram(self.observed, mm, self.workers, boundary)
+        return make_diagram(self.observed, mm, self.resources, boundary)
 
     def judge(self, diagram: MedianMinimum | None, parameters: Parameters) -> Detection:
         """Flag pixels and make the masks.
@@ -291,34 +296,34 @@ def examine(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    workers: int | None = None,
+    resources: Resources = ALL_PROCESSORS,
     progress: Progress = _logger.debug,
 ) -> Examined:
     """Do what comes before the diagram: statistics, flux, and the detector of one image.
 
-    `detect` goes on with `Examined.make_diagram` and `Examined.judge`; its arguments are the same.
+    `detect` goes on with `Examined.make_diagram` and `Examined.judge`; its arguments are the same,
+    but for the resources.
     """
-    workers = workers or os.cpu_count() or 1
     check(stack, noise, parameters)
     progress("statistics of the stack")
-    statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
+    statistics = stack.statistics(parameters.mm.mm_cr_coincidences, resources)
     flux = _find_flux(stack, statistics, noise, parameters, progress)
     noises, factors = [noise] * len(stack), flux.factors
     if parameters.general.divides_by_flux:
         stack = divided(stack, flux.factors)
-        statistics = stack.statistics(parameters.mm.mm_cr_coincidences)
+        statistics = stack.statistics(parameters.mm.mm_cr_coincidences, resources)
         noises = [noise.divided(factor) for factor in flux.factors]
         factors = [1.0] * len(stack)
 
     exposure_model = joint = None
     if parameters.models_exposures:
         progress("matching the exposures")
-        exposure_model = fit_exposure_model(stack, noise, parameters.jt, workers)
+        exposure_model = fit_exposure_model(stack, noise, parameters.jt, resources)
     if parameters.general.uses_joint:
         progress("joint detection")
-        joint = find_jointly(stack, statistics, noise, exposure_model, parameters.jt)
+        joint = find_jointly(stack, statistics, noise, exposure_model, parameters.jt, resources)
     aux = _detect_in_each_image(
-        stack, statistics, [noise, noise, *noises], parameters, workers, progress
+        stack, statistics, [noise, noise, *noises], parameters, resources, progress
     )
     hits = aux.median, aux.anywhere()
     observed = Observed(
@@ -326,7 +331,7 @@ def examine(
     )
     uses_mm = parameters.general.uses_mm
     return Examined(
-        stack, noise, statistics, flux, uses_mm, observed, aux, joint, workers, progress
+        stack, noise, statistics, flux, uses_mm, observed, aux, joint, resources, progress
     )
 
 
@@ -451,16 +456,17 @@ def _detect_in_each_image(
     statistics: Statistics,
     noises: Sequence[Noise],
     parameters: Parameters,
-    workers: int,
+    resources: Resources,
     progress: Progress,
 ) -> Aux:
     """Run the detector; ``noises`` are those of median2d, mean2d and each exposure."""
-    detector = make_detector(parameters, workers)
+    detector = make_detector(parameters, resources)
     keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
     images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
     images |= {f"exposure {i}": image for i, image in enumerate(stack.exposures, start=1)}
 
-    def run(name: str, image: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray | None]:
+    def run(job: tuple[str, np.ndarray, Noise]) -> tuple[np.ndarray, np.ndarray | None]:
+        name, image, noise = job
         if parameters.general.detector:
             progress(f"{parameters.general.detector} in {name}")
         result = detector.detect(image, noise)
@@ -468,8 +474,9 @@ def _detect_in_each_image(
         kept = name == "median2d" or (keep_clean and name != "mean2d")
         return result.mask, result.image_adu if kept else None
 
-    with ThreadPoolExecutor(workers) as pool:
-        (median, auxclean), (mean, _), *rest = pool.map(run, images, images.values(), noises)
+    jobs = zip(images, images.values(), noises, strict=True)
+    across_images = Resources(1) if detector.divides_images else resources
+    (median, auxclean), (mean, _), *rest = across_images.map(run, jobs)
     masks, cleaned = zip(*rest, strict=True)
     return Aux(median, mean, list(masks), auxclean, list(cleaned))
 
@@ -561,8 +568,8 @@ def _detect_in_meancr(
     if parameters.general.detector is None:
         return np.zeros(examined.stack.shape, bool)
     noise = examined.noise
-    combiner = Combiner(examined.stack, examined.statistics, noise)
+    combiner = Combiner(examined.stack, examined.statistics, noise, examined.resources)
     use_aux = parameters.general.use_auxmedian
     filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum
     meancr = combiner.masked_mean(crmasks, filling)
-    return make_detector(parameters, examined.workers).detect(meancr.value, noise).mask
+    return make_detector(parameters, examined.resources).detect(meancr.value, noise).mask

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection
 from crdetect.quality import Verdict
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack
 from crdetect.tables import (
     boundary_table,
@@ -402,7 +402,11 @@ def write_problematic(features: Features, folder: Path) -> None:
 
 
 def write_combined(
-    combined: Mapping[str, Combination], header: fits.Header, history: Sequence[str], folder: Path
+    combined: Mapping[str, Combination],
+    header: fits.Header,
+    history: Sequence[str],
+    folder: Path,
+    resources: Resources = ALL_PROCESSORS,
 ) -> None:
     """Write the combined images."""
 
@@ -410,8 +414,7 @@ def write_combined(
         hdul = combined_hdul(combined[name], header, history)
         hdul.writeto(folder / f"combined_{name}.fits")
 
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(write, combined))  # the list makes exceptions come out
+    resources.map(write, combined)
 
 
 def _check_in_the_way(output: Path, stale: Sequence[str], inputs: Iterable[Path]) -> None:

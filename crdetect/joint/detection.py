@@ -10,6 +10,7 @@ from crdetect.equivalence.model import ExposureModel, electrons, read_variance_e
 from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.noise import Noise
 from crdetect.parameters import Joint
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
 
 
@@ -38,6 +39,7 @@ def find_jointly(
     noise: Noise,
     exposure_model: ExposureModel,
     parameters: Joint,
+    resources: Resources = ALL_PROCESSORS,
 ) -> JointHits:
     """Find the hits of all exposures.
 
@@ -51,6 +53,8 @@ def find_jointly(
         What makes the exposures differ.
     parameters : Joint
         Thresholds.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     """
     level = exposure_model.matched.level(electrons(stack, noise))
     rnoise2 = read_variance_e2(noise)
@@ -59,7 +63,7 @@ def find_jointly(
     else:
         thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
     present = None if stack.complete else ~np.isnan(stack.exposures)
-    crmasks = find_hits(level, present, rnoise2, exposure_model.inflation, thresholds)
+    crmasks = find_hits(level, present, rnoise2, exposure_model.inflation, thresholds, resources)
     lowest = np.minimum.reduce(level)
     sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * exposure_model.inflation)
     often = crmasks.sum(axis=0, dtype=np.uint8) >= statistics.coincidences

@@ -27,6 +27,7 @@ from crdetect.mm.scene import Exposure, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.noise import Noise
 from crdetect.parameters import MM
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -130,7 +131,10 @@ class MedianMinimum:
 
 
 def make_diagram(
-    observed: Observed, mm: MM, workers: int, boundary: Boundary | None = None
+    observed: Observed,
+    mm: MM,
+    resources: Resources = ALL_PROCESSORS,
+    boundary: Boundary | None = None,
 ) -> MedianMinimum:
     """Find where clean pixels are in the diagram, and the boundary around them.
 
@@ -140,8 +144,8 @@ def make_diagram(
         What is known of the exposures.
     mm : MM
         Parameters.
-    workers : int
-        Threads of the simulation.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     boundary : Boundary, optional
         Taken instead of a new one.
 
@@ -167,7 +171,7 @@ def make_diagram(
         clean = pixels.diagram(pixels.limits(scene.min2d_adu, room, mm))
     else:
         seed = np.random.SeedSequence(mm.mm_seed).entropy  # a new one, where none is given
-        clean = simulate(scene, room, mm.model_copy(update={"mm_seed": seed}), workers)
+        clean = simulate(scene, room, mm.model_copy(update={"mm_seed": seed}), resources)
     boundary = boundary or _fit_boundary(clean, pixels, mm)
     expected_above = _expected_above(boundary, pixels)
     criterion = Criterion.make(boundary, observed.noises[0], mm)

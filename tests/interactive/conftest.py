@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import crdetect
 from crdetect.interactive import terminal, window
 from crdetect.pipeline import examine
+from crdetect.resources import Resources
 from crdetect.simulate import simulate_exposures
 
 _TELLS_BUTTONS = "buttons" in inspect.signature(MouseEvent).parameters  # matplotlib ≥ 3.10
@@ -133,7 +134,7 @@ def stack(simulation):
 
 @pytest.fixture(scope="session")
 def examined(stack):
-    return examine(stack, NOISE, crdetect.Parameters(), workers=2)
+    return examine(stack, NOISE, crdetect.Parameters(), resources=Resources(2))
 
 
 def same_masks(one, other):

@@ -26,6 +26,7 @@ from rich.table import Table
 from crdetect import Noise, Parameters
 from crdetect.detectors import make_detector
 from crdetect.masks import dilate, label_features
+from crdetect.resources import Resources
 from crdetect.simulate import simulate_exposures
 
 SHAPE, RNOISE_E, SEED = (2016, 1596), 3.4, 20260
@@ -119,7 +120,7 @@ def measure(
 ) -> Measured:
     """Run a detector on an exposure. In a process of its own, for the sake of peak memory."""
     case = make(*arguments)
-    detector = make_detector(Parameters.from_mapping(chosen), workers)
+    detector = make_detector(Parameters.from_mapping(chosen), Resources(workers))
     detector.check(case.image_adu.shape)
     detector.detect(case.image_adu[:64, :64], case.noise)  # imports; weights
     start = time.perf_counter()

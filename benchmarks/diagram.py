@@ -24,6 +24,7 @@ from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Expected, Scene
 from crdetect.mm.simulation import simulate
 from crdetect.parameters import Inputs
+from crdetect.resources import Resources
 from crdetect.simulate import make_scene_e
 
 SHAPE = (2016, 1596)
@@ -77,7 +78,9 @@ def compare_times(repeat: int) -> None:
         pixels.diagram(pixels.limits(scene.min2d_adu, 2.0, mm))
 
     rows = {
-        "simulated, 10 sets, 2 threads": _times(lambda: simulate(scene, 2.0, mm, 2), repeat),
+        "simulated, 10 sets, 2 threads": _times(
+            lambda: simulate(scene, 2.0, mm, Resources(2)), repeat
+        ),
         "computed, 1 thread": _times(compute, repeat),
     }
     print(f"{'3 × {} × {}'.format(*SHAPE):32}{'wall s':>10}{'CPU s':>10}")
@@ -85,7 +88,7 @@ def compare_times(repeat: int) -> None:
         print(f"{name:32}{wall:10.3f}{cpu:10.3f}")
     (wall, cpu), (wall_computed, cpu_computed) = rows.values()
     print(f"{'ratio':32}{wall / wall_computed:10.1f}{cpu / cpu_computed:10.1f}")
-    simulated = simulate(scene, 2.0, mm, 2)
+    simulated = simulate(scene, 2.0, mm, Resources(2))
     expected = CleanPixels.of(scene).diagram(simulated.limits).counts * mm.mm_nsimulations
     filled = expected > LEAST_EXPECTED
     found = simulated.counts[filled] * mm.mm_nsimulations

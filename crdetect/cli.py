@@ -22,6 +22,7 @@ from rich.table import Table
 from crdetect import __version__
 from crdetect.errors import InputError, Stopped
 from crdetect.parameters import BLOCKS, Inputs, template
+from crdetect.resources import Resources
 
 if TYPE_CHECKING:
     from crdetect.run import Run
@@ -82,6 +83,7 @@ def _run(options: argparse.Namespace) -> None:
     inputs += [file for file in (options.params, options.crmasks, options.boundary) if file]
     shelves = {Shelf.COMBINED} if options.crmasks else set(Shelf)
     with (
+        Resources.of(options.workers).bounded(),
         whole_or_nothing(options.output_dir, patterns(shelves), inputs) as folder,
         _progress() as progress,
     ):
@@ -356,7 +358,10 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         help="take the boundary of the Median-Minimum diagram from this crmasks.fits",
     )
     command.add_argument(
-        "--workers", type=_positive, metavar="N", help="threads for detectors and simulation"
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processors that may be busy at a time (default: all that the process may use)",
     )
     command.add_argument(
         "--no-plots", action="store_true", help="draw no figures, no feature pages, no report"

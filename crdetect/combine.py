@@ -13,6 +13,7 @@ from crdetect.errors import InputError
 from crdetect.fill import median_around
 from crdetect.masks import Masks, pixel_mask
 from crdetect.noise import Noise
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics, for_row_blocks
 
 COMBINATIONS = ("mean", "median", "min", "mediancr", "meancrt", "meancr", "meancr2")
@@ -69,6 +70,7 @@ def combine(
     noise: Noise | Sequence[Noise],
     auxclean: np.ndarray | None = None,
     local_medians: Sequence[LocalMedian] | None = None,
+    resources: Resources = ALL_PROCESSORS,
 ) -> dict[str, Combination]:
     """Combine the exposures in seven ways.
 
@@ -86,6 +88,8 @@ def combine(
         Takes the place of min2d in masked pixels (``use_auxmedian``), ADU.
     local_medians : sequence of (x, y, width in x, width in y), optional
         Pixels replaced by the median of the box around them, in the combinations with masks.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def combine(
         If the masks do not fit the stack.
     """
     check_masks(stack, masks)
-    combiner = Combiner(stack, statistics, noise)
+    combiner = Combiner(stack, statistics, noise, resources)
     mean, median, minimum = combiner.mean, combiner.median, combiner.minimum
     filling = minimum if auxclean is None else combiner.interpolated(auxclean)
     mediancr = median.replaced(masks.mediancr, filling)
@@ -135,6 +139,7 @@ class Combiner:
     stack: Stack
     statistics: Statistics
     noise: Noise | Sequence[Noise]
+    resources: Resources = ALL_PROCESSORS
 
     @cached_property
     def mean(self) -> Combination:
@@ -191,6 +196,7 @@ class Combiner:
         pieces = for_row_blocks(
             lambda rows: _mean_of(planes[:, rows], used(rows), _select(self.noise, rows)),
             self.stack.shape,
+            self.resources,
         )
         parts = zip(*(piece.planes for piece in pieces), strict=True)
         return Combination(*map(np.concatenate, parts))

@@ -12,13 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from crdetect.detectors import Resources
 from crdetect.detectors.each_image import DetectorHits
 from crdetect.equivalence.observation import Observation
 from crdetect.joint.detection import find_jointly
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.method import check_diagram, make_diagram
 from crdetect.parameters import Parameters
+from crdetect.resources import Resources
 from crdetect.stack import Stack
 
 
@@ -87,11 +87,11 @@ class Kind:
 
 
 def _diagram(observation, hits, parameters, resources, boundary) -> Criterion:
-    return make_diagram(observation, hits, parameters.mm, resources.workers, boundary)
+    return make_diagram(observation, hits, parameters.mm, resources, boundary)
 
 
-def _jointly(observation, _hits, parameters, _resources, _boundary) -> Criterion:
-    return find_jointly(observation, parameters.jt)
+def _jointly(observation, _hits, parameters, resources, _boundary) -> Criterion:
+    return find_jointly(observation, parameters.jt, resources)
 
 
 CRITERIA: dict[str, Kind] = {

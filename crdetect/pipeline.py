@@ -8,7 +8,6 @@ masks. `detect` does all three.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from crdetect.combine import Combination, Combiner, combine
 from crdetect.criteria import CRITERIA, Criterion
-from crdetect.detectors import REGISTRY, Resources, make_detector
+from crdetect.detectors import REGISTRY, make_detector
 from crdetect.detectors.each_image import DetectorHits, detect_in_each_image
 from crdetect.equality import by_value
 from crdetect.equivalence.flux import FluxFactors
@@ -42,6 +41,7 @@ from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.quality import Quality, assess
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -159,7 +159,10 @@ class Detection:
         return Parameters.from_mapping(self.parameters.to_mapping() | used | alone)
 
     def combine(
-        self, stack: Stack | None = None, noise: Noise | None = None
+        self,
+        stack: Stack | None = None,
+        noise: Noise | None = None,
+        resources: Resources = ALL_PROCESSORS,
     ) -> dict[str, Combination]:
         """Combine the exposures with these masks, as the parameters ask for.
 
@@ -171,6 +174,8 @@ class Detection:
         stack, noise : Stack, Noise, optional
             Not needed, since the detection holds both. They are accepted from callers that
             still give what they gave to `detect`.
+        resources : Resources, optional
+            What may be used; the result does not depend on it.
 
         Raises
         ------
@@ -186,6 +191,7 @@ class Detection:
             observation.combining_noise,
             self.auxclean if general.use_auxmedian else None,
             general.pixels_to_be_replaced_by_local_median,
+            resources,
         )
 
     def _check_given(self, stack: Stack | None, noise: Noise | None) -> None:
@@ -208,7 +214,7 @@ def detect(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    workers: int | None = None,
+    workers: int | Resources | None = None,
     progress: Progress = _logger.debug,
     boundary: Boundary | None = None,
 ) -> Detection:
@@ -222,8 +228,9 @@ def detect(
         Gain (e/ADU) and read noise (ADU).
     parameters : Parameters
         Method and thresholds.
-    workers : int, optional
-        Threads; the number of processors by default. The result does not depend on it.
+    workers : int or Resources, optional
+        How many processors may be busy at a time; by default all that the process may use. The
+        result does not depend on it.
     progress : callable, optional
         Called with the name of each step as it begins.
     boundary : Boundary, optional
@@ -238,8 +245,10 @@ def detect(
     InputError
         If the parameters do not fit the exposures.
     """
-    prepared = prepare(stack, noise, parameters, workers, progress)
-    return prepared.flag(prepared.compare(parameters, boundary), parameters)
+    resources = Resources.of(workers)
+    with resources.bounded():
+        prepared = prepare(stack, noise, parameters, resources, progress)
+        return prepared.flag(prepared.compare(parameters, boundary), parameters)
 
 
 @by_value
@@ -254,7 +263,7 @@ class Prepared:
     detector_hits : DetectorHits
         What the detector of one image found.
     resources : Resources
-        Threads, and the processor of the networks.
+        What may be used; the result does not depend on it.
     progress : callable
         Called with the name of each step as it begins.
     """
@@ -332,27 +341,27 @@ class Prepared:
         if parameters.general.detector is None:
             return np.zeros(observation.stack.shape, bool)
         noise = observation.typical_noise
-        combiner = Combiner(observation.stack, observation.statistics, noise)
+        combiner = Combiner(observation.stack, observation.statistics, noise, self.resources)
         use_aux = parameters.general.use_auxmedian
         filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum
         meancr = combiner.masked_mean(crmasks, filling)
-        return make_detector(parameters, self.resources.workers).detect(meancr.value, noise).mask
+        return make_detector(parameters, self.resources).detect(meancr.value, noise).mask
 
 
 def prepare(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    workers: int | None = None,
+    resources: Resources = ALL_PROCESSORS,
     progress: Progress = _logger.debug,
 ) -> Prepared:
     """Do what comes before the exposures are compared: statistics, flux, detector of one image.
 
-    `detect` goes on with `Prepared.compare` and `Prepared.flag`; its arguments are the same.
+    `detect` goes on with `Prepared.compare` and `Prepared.flag`; its arguments are the same,
+    but for the resources.
     """
-    resources = Resources(workers or os.cpu_count() or 1, parameters.general.device)
     check(stack, noise, parameters)
-    observation = observe(stack, noise, parameters, resources.workers, progress)
+    observation = observe(stack, noise, parameters, resources, progress)
     hits = detect_in_each_image(observation, parameters, resources, progress)
     return Prepared(observation, hits, resources, progress)
 

@@ -7,10 +7,8 @@ the result in their own way. Nothing is read here, and nothing is printed.
 from __future__ import annotations
 
 import logging
-import os
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +20,6 @@ from astropy.io import fits
 from crdetect import pipeline
 from crdetect.catalogue import CATALOGUE, Product, Shelf
 from crdetect.combine import Combination
-from crdetect.detectors import Resources
 from crdetect.equality import by_value
 from crdetect.exposures import Exposures
 from crdetect.masks import Masks
@@ -31,6 +28,7 @@ from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection, Progress
 from crdetect.products import combined_hdul, crmasks_hdul, masks_by_name
 from crdetect.quality import Quality, assess_stored
+from crdetect.resources import Resources
 from crdetect.runfile import requirements_text
 from crdetect.stored import StoredMasks, apply_masks, check_applicable
 
@@ -60,7 +58,7 @@ class Run:
     history : tuple of str
         Lines on the program and its input, for the HISTORY cards.
     resources : Resources
-        Threads for writing.
+        What may be used; no product depends on it.
     progress : callable
         Called with the name of each step as it begins.
     """
@@ -137,7 +135,8 @@ class Run:
             ]
             if chosen:
                 self.progress(f"writing {shelf.value}")
-                self._write_shelf(shelf, folder, chosen)
+                with self.resources.bounded():
+                    self._write_shelf(shelf, folder, chosen)
             written += [folder / name for _, name, _ in chosen]
         return written
 
@@ -149,8 +148,7 @@ class Run:
             product.write(self, folder / name, i)
 
         if shelf is Shelf.COMBINED:  # large files, which threads write at once
-            with ThreadPoolExecutor(self.resources.workers) as pool:
-                list(pool.map(write, chosen))  # the list makes exceptions come out
+            self.resources.map(write, chosen)
         else:
             for item in chosen:
                 write(item)
@@ -253,7 +251,7 @@ def run(
     history: Sequence[str] = (),
     preamble: str = "",
     boundary: Boundary | None = None,
-    workers: int | None = None,
+    workers: int | Resources | None = None,
     progress: Progress = _logger.debug,
     detect: Callable[..., Detection] = pipeline.detect,
 ) -> DetectionRun:
@@ -271,8 +269,9 @@ def run(
         Lines of ``params_used.yaml`` before the requirements.
     boundary : Boundary, optional
         Boundary of an earlier run, taken instead of a new one.
-    workers : int, optional
-        Threads; the number of processors by default. The result does not depend on it.
+    workers : int or Resources, optional
+        How many processors may be busy at a time; by default all that the process may use. The
+        result does not depend on it.
     progress : callable, optional
         Called with the name of each step as it begins.
     detect : callable, optional
@@ -289,13 +288,15 @@ def run(
     Stopped
         If a person stops the run.
     """
-    detection = detect(
-        exposures.stack, exposures.noise, parameters, workers, progress, boundary=boundary
-    )
-    progress("combining")
-    combined = detection.combine()
-    progress("checking the quality")
-    quality = detection.quality
+    resources = Resources.of(workers)
+    with resources.bounded():
+        detection = detect(
+            exposures.stack, exposures.noise, parameters, resources, progress, boundary=boundary
+        )
+        progress("combining")
+        combined = detection.combine(resources=resources)
+        progress("checking the quality")
+        quality = detection.quality
     return DetectionRun(
         exposures=exposures,
         masks=detection.masks,
@@ -303,7 +304,7 @@ def run(
         combined=combined,
         quality=quality,
         history=tuple(history),
-        resources=Resources(workers or os.cpu_count() or 1),
+        resources=resources,
         progress=progress,
         detection=detection,
         preamble=preamble,
@@ -317,7 +318,7 @@ def run_with_masks(
     *,
     force: bool = False,
     history: Sequence[str] = (),
-    workers: int | None = None,
+    workers: int | Resources | None = None,
     progress: Progress = _logger.debug,
 ) -> CombinationRun:
     """Combine exposures with masks that were made before.
@@ -334,8 +335,8 @@ def run_with_masks(
         Apply the masks although they are of other exposures, or in another order.
     history : sequence of str, optional
         Lines on the program and its input, for the HISTORY cards.
-    workers : int, optional
-        Threads; the number of processors by default.
+    workers : int or Resources, optional
+        How many processors may be busy at a time; by default all that the process may use.
     progress : callable, optional
         Called with the name of each step as it begins.
 
@@ -348,7 +349,9 @@ def run_with_masks(
     progress("combining")
     if use_auxmedian is None:
         use_auxmedian = stored.parameters.general.use_auxmedian
-    combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian)
+    resources = Resources.of(workers)
+    with resources.bounded():
+        combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian, resources)
     return CombinationRun(
         exposures=exposures,
         masks=stored.masks,
@@ -356,7 +359,7 @@ def run_with_masks(
         combined=combined,
         quality=assess_stored(stored.masks, stored.verdict, forced),
         history=tuple(history),
-        resources=Resources(workers or os.cpu_count() or 1),
+        resources=resources,
         progress=progress,
         uses_auxmedian=use_auxmedian,
         forced=forced,

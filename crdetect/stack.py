@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from crdetect.equality import by_value
 from crdetect.errors import InputError
+from crdetect.resources import ALL_PROCESSORS, Resources
 
 _PIXELS_PER_BLOCK = 1 << 17  # a block of rows and its temporaries stay in the processor's cache
 
@@ -27,6 +27,11 @@ class Stack:
         In ADU, bias removed. Values that are not finite are missing. Kept as float32; float32
         input without infinities is not copied.
 
+    Attributes
+    ----------
+    complete : bool
+        Whether no value is missing.
+
     Raises
     ------
     InputError
@@ -35,6 +40,7 @@ class Stack:
     """
 
     exposures: np.ndarray
+    complete: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         exposures = np.asarray(self.exposures, dtype=np.float32)
@@ -42,12 +48,16 @@ class Stack:
             raise InputError(f"a stack has 3 dimensions (N, rows, columns), not {exposures.ndim}")
         if len(exposures) < 2:
             raise InputError(f"at least 2 exposures are needed, not {len(exposures)}")
+        complete = True
         for i, exposure in enumerate(exposures, start=1):
-            if not np.isfinite(exposure).any():
+            finite = np.isfinite(exposure)
+            if not finite.any():
                 raise InputError(f"exposure {i} has no finite value")
-        if np.isinf(exposures).any():
+            complete = complete and bool(finite.all())
+        if not complete and np.isinf(exposures).any():
             exposures = np.where(np.isinf(exposures), np.float32(np.nan), exposures)
         object.__setattr__(self, "exposures", exposures)
+        object.__setattr__(self, "complete", complete)
 
     def __len__(self) -> int:
         return len(self.exposures)
@@ -57,11 +67,6 @@ class Stack:
         """Rows and columns of an exposure."""
         return self.exposures.shape[1:]
 
-    @cached_property
-    def complete(self) -> bool:
-        """Whether no value is missing."""
-        return not np.isnan(self.exposures).any()
-
     def check_coincidences(self, coincidences: int) -> None:
         """Raise InputError unless 2 ≤ c < N; of two exposures, c is 1 whatever it should be."""
         if len(self) > 2 and not 2 <= coincidences < len(self):
@@ -70,13 +75,17 @@ class Stack:
                 f"({len(self)}), not {coincidences}"
             )
 
-    def statistics(self, coincidences: int = 2) -> Statistics:
+    def statistics(
+        self, coincidences: int = 2, resources: Resources = ALL_PROCESSORS
+    ) -> Statistics:
         """Order statistics of every pixel; see `Statistics`.
 
         Parameters
         ----------
         coincidences : int
             The number c of hits of one pixel to be found, 2 ≤ c < N.
+        resources : Resources, optional
+            What may be used; the result does not depend on it.
 
         Raises
         ------
@@ -96,7 +105,7 @@ class Stack:
             for name, plane in result.items():
                 planes[name][rows] = plane
 
-        for_row_blocks(reduce_rows, self.shape)
+        for_row_blocks(reduce_rows, self.shape, resources)
         return Statistics(count2d=count2d, coincidences=coincidences, **planes)
 
 
@@ -137,10 +146,11 @@ def row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
 
 
-def for_row_blocks(function: Callable[[slice], Any], shape: tuple[int, int]) -> list[Any]:
+def for_row_blocks(
+    function: Callable[[slice], Any], shape: tuple[int, int], resources: Resources = ALL_PROCESSORS
+) -> list[Any]:
     """Call a function with each block of rows of an image, in threads; return what it returns."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(function, row_blocks(shape)))
+    return resources.map(function, row_blocks(shape))
 
 
 def sort_planes(planes: list[np.ndarray]) -> list[np.ndarray]:

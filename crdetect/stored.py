@@ -21,6 +21,7 @@ from crdetect.mm.boundary import Boundary
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.quality import Verdict
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack
 from crdetect.tables import read_boundary, read_identities, read_parameters, read_replaced
 
@@ -196,7 +197,11 @@ def check_applicable(stored: StoredMasks, exposures: Exposures, force: bool) -> 
 
 
 def apply_masks(
-    stored: StoredMasks, stack: Stack, noise: Noise, use_auxmedian: bool
+    stored: StoredMasks,
+    stack: Stack,
+    noise: Noise,
+    use_auxmedian: bool,
+    resources: Resources = ALL_PROCESSORS,
 ) -> dict[str, Combination]:
     """Combine exposures with stored masks.
 
@@ -208,6 +213,8 @@ def apply_masks(
         The exposures the masks were made of.
     use_auxmedian : bool
         Fill masked pixels with AUXCLEAN instead of the minimum.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
 
     Raises
     ------
@@ -220,6 +227,8 @@ def apply_masks(
     if set(stored.flux_factors) != {1}:
         stack = divided(stack, stored.flux_factors)
         noise = [noise.divided(factor) for factor in stored.flux_factors]
-    statistics = stack.statistics(stored.parameters.general.mm_cr_coincidences)
+    statistics = stack.statistics(stored.parameters.general.mm_cr_coincidences, resources)
     auxclean = stored.auxclean if use_auxmedian else None
-    return combine(stack, statistics, stored.masks, noise, auxclean, stored.local_medians)
+    return combine(
+        stack, statistics, stored.masks, noise, auxclean, stored.local_medians, resources
+    )

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from crdetect import InputError, Stack
+from crdetect.resources import Resources
 from crdetect.stack import row_blocks, sort_planes
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
@@ -152,6 +153,32 @@ def test_float32_is_not_copied():
     stack = Stack(cube)
     assert np.shares_memory(stack.exposures, cube)
     assert (len(stack), stack.shape, stack.complete) == (3, (2, 2), True)
+
+
+class Passes:
+    """Counts how often numpy functions see each value of a stack."""
+
+    def __init__(self, monkeypatch, values):
+        self.seen, self.values = 0, values
+        for name in ("isfinite", "isinf", "isnan"):
+            monkeypatch.setattr(np, name, self.counted(getattr(np, name)))
+
+    def counted(self, function):
+        def call(array, *args, **kwargs):
+            self.seen += np.size(array) if np.size(array) >= self.values // 3 else 0
+            return function(array, *args, **kwargs)
+
+        return call
+
+
+def test_missing_values_are_looked_for_once_and_in_no_thread(monkeypatch):
+    cube = np.ones((3, 600, 400), np.float32)
+    passes = Passes(monkeypatch, cube.size)
+    stack = Stack(cube)
+    assert passes.seen == cube.size
+    stack.statistics(resources=Resources(6))
+    assert stack.complete
+    assert passes.seen == cube.size
 
 
 def test_infinities_become_missing_in_a_copy():

@@ -11,6 +11,7 @@ import numpy as np
 
 from crdetect import Noise, Parameters
 from crdetect.detectors import make_detector
+from crdetect.resources import Resources
 
 
 def det_cosmics(data: np.ndarray, gain: float, rdnoise: float, **chosen: Any) -> SimpleNamespace:
@@ -35,7 +36,9 @@ def det_cosmics(data: np.ndarray, gain: float, rdnoise: float, **chosen: Any) ->
     for name in ("fwhm_gauss", "replace_box"):
         for axis, value in zip("xy", chosen.get(name, ()), strict=False):
             parameters[f"pc_{name}_{axis}"] = value
-    detector = make_detector(Parameters.from_mapping({"crmethod": "pycosmic", **parameters}), 1)
+    detector = make_detector(
+        Parameters.from_mapping({"crmethod": "pycosmic", **parameters}), Resources(1)
+    )
     image = np.asarray(data - chosen.get("bias", 0.0), np.float32)
     found = detector.detect(image, Noise(gain, rdnoise / gain))
     return SimpleNamespace(mask=found.mask, data=found.image_adu * np.float32(gain))

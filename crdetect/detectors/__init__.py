@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from crdetect.detectors.base import Cleaned, Detector, NoDetector, PeaksAndTails, Resources
+from crdetect.detectors.base import Cleaned, Detector, NoDetector, PeaksAndTails
 from crdetect.detectors.registry import REGISTRY
+from crdetect.resources import ALL_PROCESSORS, Resources
 
 if TYPE_CHECKING:  # the parameters know the detectors
     from crdetect.parameters import Parameters
@@ -16,16 +18,25 @@ __all__ = [
     "Detector",
     "NoDetector",
     "PeaksAndTails",
-    "Resources",
     "make_detector",
 ]
 
 
-def make_detector(parameters: Parameters, workers: int = 1) -> PeaksAndTails | NoDetector:
-    """Make the detector that ``crmethod`` asks for; it may use so many threads."""
+def make_detector(
+    parameters: Parameters, resources: Resources = ALL_PROCESSORS
+) -> PeaksAndTails | NoDetector:
+    """Make the detector that ``crmethod`` asks for.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Method, its thresholds, and the device.
+    resources : Resources, optional
+        How many processors the detector may keep busy.
+    """
     name = parameters.general.detector
     if name is None:
         return NoDetector()
     kind = REGISTRY[name]
-    resources = Resources(workers, parameters.general.device)
+    resources = replace(resources, device=parameters.general.device)
     return PeaksAndTails(kind, parameters.block(kind.block.prefix), resources)

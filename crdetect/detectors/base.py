@@ -15,6 +15,7 @@ from crdetect.errors import InputError
 from crdetect.fill import fill_missing
 from crdetect.masks import features_touching
 from crdetect.noise import Noise
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.schema.block import Block
 
 _logger = logging.getLogger(__name__)
@@ -37,22 +38,6 @@ class Cleaned:
     image_adu: np.ndarray
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a detector may use. No mask depends on it.
-
-    Attributes
-    ----------
-    workers : int
-        Threads.
-    device : str
-        ``cpu``, ``cuda``, or ``auto``: a GPU if there is one. Only networks ask.
-    """
-
-    workers: int = 1
-    device: str = "auto"
-
-
 class Detector(ABC):
     """A detector of cosmic rays in one image.
 
@@ -71,13 +56,17 @@ class Detector(ABC):
         Parameters that take one value or two, for peaks and tails.
     least_size_px : int
         Rows and columns that an image must have.
+    divides_images : bool
+        Whether it works on pieces of one image in threads of its own. Images then come one after
+        the other; else each thread works on an image.
     """
 
     block: ClassVar[type[Block]]
     limits: ClassVar[tuple[str, ...]] = ()
     least_size_px: ClassVar[int] = 5  # the filters; astroscrappy crashes below
+    divides_images: ClassVar[bool] = False
 
-    def __init__(self, parameters: Block, resources: Resources = Resources()):
+    def __init__(self, parameters: Block, resources: Resources = ALL_PROCESSORS):
         self.parameters = parameters
         self.resources = resources
 
@@ -138,7 +127,7 @@ class PeaksAndTails:
         self,
         kind: type[Detector],
         parameters: Block,
-        resources: Resources = Resources(),
+        resources: Resources = ALL_PROCESSORS,
     ):
         runs = [{}, {}]
         for name in kind.limits:
@@ -149,7 +138,13 @@ class PeaksAndTails:
         if runs[0] == runs[1]:
             runs.pop()
         self.kind = kind
+        self.resources = resources
         self.runs = [kind(parameters.model_copy(update=run), resources) for run in runs]
+
+    @property
+    def divides_images(self) -> bool:
+        """Whether it works on pieces of one image in threads of its own; see `Detector`."""
+        return self.kind.divides_images
 
     def check(self, shape: tuple[int, int]) -> None:
         """Raise InputError if the detector cannot work on images of this shape, or not here."""
@@ -166,7 +161,8 @@ class PeaksAndTails:
             Gain and read noise.
         """
         finite = fill_missing(image_adu)
-        results = self.kind.detect_in_runs(self.runs, finite, noise)
+        with self.resources.bounded():
+            results = self.kind.detect_in_runs(self.runs, finite, noise)
         mask = results[-1].mask
         if len(results) == 2:
             mask = features_touching(mask, results[0].mask)
@@ -175,6 +171,8 @@ class PeaksAndTails:
 
 class NoDetector:
     """The detector of ``mmcosmic`` alone: finds nothing, changes nothing."""
+
+    divides_images = False
 
     def check(self, shape: tuple[int, int]) -> None:
         """Accept any shape."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from crdetect.detectors.networks import (
-    InThreads,
     NetworkDetector,
     inference,
     load,
     pick_device,
 )
+from crdetect.resources import Map
 from crdetect.schema.block import Block, parameter
 from crdetect.schema.kinds import Flag, PairOfProbability
 
@@ -179,7 +179,7 @@ class _InStrips:
     anew for each layer took longer than the convolutions.
     """
 
-    def __init__(self, unet: torch.nn.Module, device: str, in_threads: InThreads):
+    def __init__(self, unet: torch.nn.Module, device: str, in_threads: Map):
         self._unet = unet
         self._device = device
         self._in_threads = in_threads

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from crdetect.detectors import Resources, make_detector
+from crdetect.detectors import make_detector
 from crdetect.equality import by_value
 from crdetect.equivalence.observation import Observation
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
+from crdetect.resources import Resources
 
 _logger = logging.getLogger(__name__)
 
@@ -67,14 +67,15 @@ def detect_in_each_image(
     progress : callable
         Called with the name of each step as it begins.
     """
-    detector = make_detector(parameters, resources.workers)
+    detector = make_detector(parameters, resources)
     statistics = observation.statistics
     keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
     images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
     images |= {f"exposure {i}": image for i, image in enumerate(observation.stack.exposures, 1)}
     noises = [observation.typical_noise, observation.typical_noise, *observation.noises]
 
-    def run(name: str, image: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray | None]:
+    def run(item: tuple[str, np.ndarray, Noise]) -> tuple[np.ndarray, np.ndarray | None]:
+        name, image, noise = item
         if parameters.general.detector:
             progress(f"{parameters.general.detector} in {name}")
         result = detector.detect(image, noise)
@@ -82,7 +83,8 @@ def detect_in_each_image(
         kept = name == "median2d" or (keep_clean and name != "mean2d")
         return result.mask, result.image_adu if kept else None
 
-    with ThreadPoolExecutor(resources.workers) as pool:
-        (median, auxclean), (mean, _), *rest = pool.map(run, images, images.values(), noises)
+    across_images = Resources(1) if detector.divides_images else resources
+    items = zip(images, images.values(), noises, strict=True)
+    (median, auxclean), (mean, _), *rest = across_images.map(run, items)
     masks, cleaned = zip(*rest, strict=True)
     return DetectorHits(median, mean, list(masks), auxclean, list(cleaned))

@@ -118,22 +118,23 @@ class LACosmicDetector(Detector):
         pad = p.la_padwidth
         gain = np.float32(noise.gain)
         padded_e = np.pad(image_adu * gain, pad, mode="reflect")
-        cleaned, mask = cosmicray_lacosmic(
-            padded_e,
-            gain=1.0,
-            gain_apply=False,
-            readnoise=float(np.median(noise.rnoise_e)),
-            satlevel=p.la_satlevel * float(np.median(gain)),
-            sigclip=p.la_sigclip,
-            sigfrac=p.la_sigfrac,
-            objlim=p.la_objlim,
-            niter=p.la_niter,
-            sepmed=p.la_sepmed,
-            cleantype=p.la_cleantype,
-            fsmode=p.la_fsmode,
-            verbose=False,
-            **self._psf(),
-        )
+        with self.resources.bounded():  # again: the import may have loaded OpenMP just now
+            cleaned, mask = cosmicray_lacosmic(
+                padded_e,
+                gain=1.0,
+                gain_apply=False,
+                readnoise=float(np.median(noise.rnoise_e)),
+                satlevel=p.la_satlevel * float(np.median(gain)),
+                sigclip=p.la_sigclip,
+                sigfrac=p.la_sigfrac,
+                objlim=p.la_objlim,
+                niter=p.la_niter,
+                sepmed=p.la_sepmed,
+                cleantype=p.la_cleantype,
+                fsmode=p.la_fsmode,
+                verbose=False,
+                **self._psf(),
+            )
         inner = (slice(pad, pad + image_adu.shape[0]), slice(pad, pad + image_adu.shape[1]))
         mask = np.ascontiguousarray(mask[inner])
         if p.la_verbose:

@@ -18,26 +18,23 @@ import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec, module_from_spec
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from crdetect.detectors.base import Cleaned, Detector, Resources
+from crdetect.detectors.base import Cleaned, Detector
 from crdetect.errors import InputError
 from crdetect.fill import median_around
 from crdetect.noise import Noise
+from crdetect.resources import Map, Resources
 
 if TYPE_CHECKING:
     import torch
 
 _logger = logging.getLogger(__name__)
 
-_one_image_at_a_time = threading.Lock()  # its threads use all processors; memory stays bounded
-
-InThreads = Callable[[Callable, Iterable], list]
-"""Calls a function on each item, without gradients, and returns the results in order."""
+_one_image_at_a_time = threading.Lock()  # memory stays bounded
 
 
 class NetworkDetector(Detector):
@@ -46,6 +43,7 @@ class NetworkDetector(Detector):
     Electrons go in, whatever the gain, and the bias is removed before.
     """
 
+    divides_images = True
     packages: ClassVar[tuple[str, ...]]
     fill_half_px: ClassVar[int]
 
@@ -142,40 +140,41 @@ def pick_device(device: str) -> str:
 
 
 @contextlib.contextmanager
-def inference(resources: Resources) -> Iterator[InThreads]:
+def inference(resources: Resources) -> Iterator[Map]:
     """Give what runs pieces of one image through a network, and keep other images waiting.
 
-    Each thread works on a piece of its own. torch's own threads split every operation and wait
-    for each other after it: on processors that are shared this took ten times as long.
+    Each thread works on a piece of its own, without gradients. torch's own threads split every
+    operation and wait for each other after it: on processors that are shared this took ten times
+    as long. Their number is a setting of the process; it is 1 meanwhile.
     """
     import torch
 
     on_gpu = pick_device(resources.device) == "cuda"
 
     def in_threads(function: Callable, items: Iterable) -> list:
-        return list(pool.map(torch.inference_mode()(function), items))
+        return mapped(torch.inference_mode()(function), items)
 
     with (
         _one_image_at_a_time,
-        _torch_threads(torch.get_num_threads()),
+        _torch_threads(1),
         # full float32: with TF32, the default of a GPU, masks would differ
         torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False),
-        ThreadPoolExecutor(
-            1 if on_gpu else resources.workers, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
+        resources.pool(1 if on_gpu else None) as mapped,
     ):
         yield in_threads
 
 
 @contextlib.contextmanager
-def _torch_threads(after: int) -> Iterator[None]:
-    """Set the number of torch's threads back, which is one of the process."""
+def _torch_threads(number: int) -> Iterator[None]:
+    """Set the number of torch's own threads, and set it back at the end."""
     import torch
 
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(after)
+        torch.set_num_threads(before)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import scipy
 from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.noise import Noise
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, for_row_blocks
 
 # These constants were chosen by hand. What a change does to the error of the factors is on the page
@@ -164,7 +165,9 @@ def _relative_to_all(
     return total / total.max(axis=1, keepdims=True)
 
 
-def number_at_median(stack: Stack, median2d_adu: np.ndarray) -> np.ndarray:
+def number_at_median(
+    stack: Stack, median2d_adu: np.ndarray, resources: Resources = ALL_PROCESSORS
+) -> np.ndarray:
     """Find the number (from 1) of the exposure that is the median, or nearest to it."""
     number = np.zeros(stack.shape, np.uint8)
 
@@ -174,5 +177,5 @@ def number_at_median(stack: Stack, median2d_adu: np.ndarray) -> np.ndarray:
         found = distance.argmin(axis=0) + 1
         number[rows] = np.where(np.isinf(distance).all(axis=0), 0, found)
 
-    for_row_blocks(find, stack.shape)
+    for_row_blocks(find, stack.shape, resources)
     return number

@@ -15,7 +15,6 @@ and thin, along rows or along columns, because spectra and images of slits are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -24,6 +23,7 @@ import cv2
 import numpy as np
 
 from crdetect.equality import by_value
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import for_row_blocks, sort_planes
 
 # Constants without another source were chosen by hand. What a change of each of them does is on the
@@ -140,7 +140,7 @@ class Matched:
 def match(
     exposures_e: np.ndarray,
     rnoise2_e2: float | np.ndarray,
-    workers: int,
+    resources: Resources = ALL_PROCESSORS,
     passes: Sequence[Pass] = PASSES,
 ) -> Matched:
     """Fit the differences of the exposures from their common template.
@@ -151,8 +151,8 @@ def match(
         The exposures, electrons; finite. Missing values are replaced by the lowest of the others.
     rnoise2_e2 : float or (rows, columns) array
         Read noise squared, electrons².
-    workers : int
-        Threads.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     passes : sequence of Pass, optional
         The fits, one after the other. Without any the exposures are taken as equivalent, and only
         the template is made.
@@ -178,11 +178,11 @@ def match(
     level = exposures_e if differences is None else exposures_e - differences
     lowest = np.minimum.reduce(level)
     steepness2 = np.add(*map(np.square, gradients(np.maximum(lowest, 0), _SMOOTH_MINIMUM_PX)))
-    template = _mean_from_below(level, rnoise2, steepness2, (*passes, _LAST)[0])
+    template = _mean_from_below(level, rnoise2, steepness2, (*passes, _LAST)[0], resources)
     fluxes, shifts = np.ones(len(exposures_e)), np.zeros((len(exposures_e), 2))
     axes = (1, 0)
     for now, then in pairwise((*passes, _LAST)):
-        fits = [_fit(level, template, rnoise2, steepness2, now, axis, workers) for axis in axes]
+        fits = [_fit(level, template, rnoise2, steepness2, now, axis, resources) for axis in axes]
         found = max(fits, key=lambda fit: fit.explained)
         axes = (found.axis,)  # along which spectra run: that which explains more
         if not found.explained:
@@ -190,10 +190,10 @@ def match(
         found.coefficients -= found.coefficients.mean(axis=0)
         fluxes += found.mean_of(_FLUX)[:, 0]
         shifts -= found.mean_of(_SHIFTS)
-        more = _combine(found, workers)
+        more = _combine(found, resources)
         differences = more if differences is None else np.add(differences, more, out=differences)
         level = exposures_e - differences
-        template = _mean_from_below(level, rnoise2, steepness2, then)
+        template = _mean_from_below(level, rnoise2, steepness2, then, resources)
     return Matched(template, differences, fluxes, shifts)
 
 
@@ -259,7 +259,7 @@ def _variance(signal, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
     return variance
 
 
-def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
+def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass, resources) -> np.ndarray:
     """Return the mean of the values of each pixel below the first high outlier."""
     mean = np.empty(exposures.shape[1:], np.float32)
 
@@ -274,7 +274,7 @@ def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndar
             np.copyto(value, (value * number + plane) / (number + 1), where=agree)
         mean[rows] = value
 
-    for_row_blocks(mean_rows, mean.shape)
+    for_row_blocks(mean_rows, mean.shape, resources)
     return mean
 
 
@@ -327,10 +327,10 @@ class _Found:
         return (self.coefficients[:, list(which)] * weight).sum(axis=(-2, -1)) / total
 
 
-def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, workers) -> _Found:
+def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, resources) -> _Found:
     """Fit the differences of all exposures from the template, window by window."""
     bases = _bases(template, window, axis)
-    sums = _smooth(_sum_products(level, template, bases, rnoise2, steepness2, window, workers))
+    sums = _smooth(_sum_products(level, template, bases, rnoise2, steepness2, window, resources))
     information, projections = np.split(sums, [len(bases)], axis=-1)
     variances = _prior_variances(information, projections)
     ridge = 1 / np.maximum(variances, np.finfo(np.float32).tiny)
@@ -345,7 +345,7 @@ def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, workers)
     )
 
 
-def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, workers):
+def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, resources):
     """Accumulate the normal equations of the weighted fit in each window.
 
     A has the basis images as columns, d the differences of an exposure from the template, and W the
@@ -376,8 +376,7 @@ def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, wor
         cut = cut.transpose(1, 3, 0, 2, 4).reshape(last - first, n_x, number, height * width)
         sums[first:last] = cut[:, :, :k] @ cut.swapaxes(-1, -2)
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(sum_strip, range(0, n_y, strip)))
+    resources.map(sum_strip, range(0, n_y, strip))
     return sums
 
 
@@ -417,7 +416,7 @@ def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.nda
     return variances
 
 
-def _combine(found: _Found, workers: int) -> np.ndarray:
+def _combine(found: _Found, resources: Resources) -> np.ndarray:
     """Add up the basis images times their coefficients, interpolated between windows."""
     shape = found.bases[0].shape
 
@@ -429,5 +428,4 @@ def _combine(found: _Found, workers: int) -> np.ndarray:
                 cv2.accumulateProduct(wide, base, total)
         return total
 
-    with ThreadPoolExecutor(workers) as pool:
-        return np.array(list(pool.map(combine_one, found.coefficients)))
+    return np.array(resources.map(combine_one, found.coefficients))

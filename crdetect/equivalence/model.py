@@ -12,6 +12,7 @@ from crdetect.equivalence.matching import Matched, background_differences, gradi
 from crdetect.equivalence.noise_model import NoiseModel, fit_noise_model
 from crdetect.noise import Noise
 from crdetect.parameters import Joint
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack
 
 _logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class ExposureModel:
 
 
 def fit_exposure_model(
-    stack: Stack, noise: Noise, parameters: Joint, workers: int
+    stack: Stack, noise: Noise, parameters: Joint, resources: Resources = ALL_PROCESSORS
 ) -> ExposureModel:
     """Fit the differences between the exposures, and then the noise model.
 
@@ -121,23 +122,25 @@ def fit_exposure_model(
         Gain and read noise.
     parameters : Joint
         jt_matching and jt_noise_terms, which choose what is fitted.
-    workers : int
-        Threads.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     """
     exposures = electrons(stack, noise)
     rnoise2 = read_variance_e2(noise)
     usable = None if stack.complete else ~np.isnan(stack.exposures).any(axis=0)
-    matched = match(exposures, rnoise2, workers, passes=())
+    matched = match(exposures, rnoise2, resources, passes=())
     slopes = gradients(matched.template_e, _SMOOTHING_PX)
     model = fit_noise_model(
-        exposures, matched.template_e, slopes, rnoise2, _BEFORE_MATCHING, usable
+        exposures, matched.template_e, slopes, rnoise2, _BEFORE_MATCHING, usable, resources
     )
     differ = any(model.terms[1:]) or background_differences(exposures, rnoise2) is not None
     if parameters.jt_matching and differ:
-        matched = match(exposures, rnoise2, workers)
+        matched = match(exposures, rnoise2, resources)
         slopes = gradients(matched.template_e, _SMOOTHING_PX)
         level = matched.level(exposures)
-        model = fit_noise_model(level, matched.template_e, slopes, rnoise2, _AFTER_MATCHING, usable)
+        model = fit_noise_model(
+            level, matched.template_e, slopes, rnoise2, _AFTER_MATCHING, usable, resources
+        )
     if parameters.jt_noise_terms != "auto":
         flux, shift_x, shift_y = parameters.jt_noise_terms or (0.0, 0.0, 0.0)
         given = NoiseModel(0.0, flux, shift_x, shift_y)

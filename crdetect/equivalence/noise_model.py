@@ -19,6 +19,7 @@ import numpy as np
 
 from crdetect.equality import by_value
 from crdetect.masks import dilate
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import for_row_blocks
 
 # Constants without another source were chosen by hand. What a change of each of them does is on the
@@ -147,6 +148,7 @@ def fit_noise_model(
     rnoise2_e2: float | np.ndarray,
     tolerance: NoiseModel,
     usable: np.ndarray | None = None,
+    resources: Resources = ALL_PROCESSORS,
 ) -> NoiseModel:
     """Fit the noise model to the squared differences between exposures.
 
@@ -174,8 +176,9 @@ def fit_noise_model(
     errors are set to 0.
     """
     rnoise2 = np.broadcast_to(np.float32(rnoise2_e2), template_e.shape)
-    clean = _far_from_hits(level_e, template_e, slopes_e, rnoise2, tolerance)
-    place = _sample(template_e, slopes_e, rnoise2, clean if usable is None else clean & usable)
+    clean = _far_from_hits(level_e, template_e, slopes_e, rnoise2, tolerance, resources)
+    usable = clean if usable is None else clean & usable
+    place = _sample(template_e, slopes_e, rnoise2, usable, resources)
     if place.size < 100:
         return NoiseModel()
     values = level_e.reshape(len(level_e), -1)[:, place].astype(float)
@@ -235,7 +238,9 @@ def _spread(squares, signal, known, modelled) -> Spread:
     )
 
 
-def _far_from_hits(level, template, slopes, rnoise2, tolerance: NoiseModel) -> np.ndarray:
+def _far_from_hits(
+    level, template, slopes, rnoise2, tolerance: NoiseModel, resources
+) -> np.ndarray:
     """Return the mask of pixels without a high outlier in them or within a few pixels."""
     far = np.empty(level.shape[1:], bool)
 
@@ -247,11 +252,11 @@ def _far_from_hits(level, template, slopes, rnoise2, tolerance: NoiseModel) -> n
         limit = np.float32(_HIT) * np.sqrt(np.maximum(others, 0) + variance)
         np.greater(highest - others, limit, out=far[rows])
 
-    for_row_blocks(find_rows, far.shape)
+    for_row_blocks(find_rows, far.shape, resources)
     return ~dilate(far, _AROUND_PX)
 
 
-def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
+def _sample(template, slopes, rnoise2, usable, resources) -> np.ndarray:
     """Choose pixels for the fit: as many of the bright or steep half as of the other half."""
     informative = np.empty(template.shape, np.float32)
 
@@ -260,7 +265,7 @@ def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
         variance = np.maximum(np.maximum(template[rows], 0) + rnoise2[rows], _LEAST_VARIANCE_E2)
         np.divide(steepness, variance, out=informative[rows])
 
-    for_row_blocks(weigh_rows, template.shape)
+    for_row_blocks(weigh_rows, template.shape, resources)
     informative = informative.ravel()
     bright = informative > np.quantile(informative[::37], 0.5)
     groups = []

@@ -16,6 +16,7 @@ from crdetect.equivalence.offsets import aligned
 from crdetect.masks import region_mask
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def observe(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    workers: int,
+    resources: Resources = ALL_PROCESSORS,
     progress: Progress = _logger.debug,
 ) -> Observation:
     """Take the statistics of the exposures, and find how they differ, as far as it is asked for.
@@ -107,8 +108,8 @@ def observe(
         Gain (e/ADU) and read noise (ADU).
     parameters : Parameters
         ``flux_factor`` and ``apply_flux_factor_to``, ``mm_cr_coincidences``, ``jt_``.
-    workers : int
-        Threads.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     progress : callable, optional
         Called with the name of each step as it begins.
 
@@ -119,18 +120,18 @@ def observe(
     """
     coincidences = parameters.general.mm_cr_coincidences
     progress("statistics of the stack")
-    statistics = stack.statistics(coincidences)
+    statistics = stack.statistics(coincidences, resources)
     flux = _find_flux(stack, statistics, noise, parameters, progress)
     given, noises, factors = stack, (noise,) * len(stack), flux.factors
     if parameters.general.divides_by_flux:
         stack = divided(stack, flux.factors)
-        statistics = stack.statistics(coincidences)
+        statistics = stack.statistics(coincidences, resources)
         noises = tuple(noise.divided(factor) for factor in flux.factors)
         factors = (1.0,) * len(stack)
     model = None
     if parameters.models_exposures:
         progress("matching the exposures")
-        model = fit_exposure_model(stack, noise, parameters.jt, workers)
+        model = fit_exposure_model(stack, noise, parameters.jt, resources)
     return Observation(given, noise, flux, stack, statistics, noises, factors, model)
 
 

@@ -15,6 +15,7 @@ from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection, Prepared, Progress
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def detect_with_person(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    workers: int | None = None,
+    resources: Resources = ALL_PROCESSORS,
     progress: Progress = _logger.debug,
     boundary: Boundary | None = None,
     aside: Aside = nullcontext,
@@ -57,8 +58,8 @@ def detect_with_person(
         Gain (e/ADU) and read noise (ADU).
     parameters : Parameters
         Method and thresholds, and what a person is asked.
-    workers : int, optional
-        Threads; the number of processors by default.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     progress : callable, optional
         Called with the name of each step as it begins.
     boundary : Boundary, optional
@@ -83,8 +84,8 @@ def detect_with_person(
         _logger.warning(why)
         asked = False
     if not asked:
-        return pipeline.detect(stack, noise, parameters, workers, progress, boundary)
-    prepared = pipeline.prepare(stack, noise, parameters, workers, progress)
+        return pipeline.detect(stack, noise, parameters, resources, progress, boundary)
+    prepared = pipeline.prepare(stack, noise, parameters, resources, progress)
     criterion = prepared.compare(parameters, boundary)
     with aside():
         prepared = replace(prepared, progress=lambda step: terminal.say(f"{step} …"))

@@ -11,6 +11,7 @@ from crdetect.equivalence.model import electrons, read_variance_e2
 from crdetect.equivalence.observation import Observation
 from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.joint.parameters import Joint
+from crdetect.resources import ALL_PROCESSORS, Resources
 
 
 @by_value
@@ -52,7 +53,9 @@ class JointHits:
         return self.crmasks.any(axis=0) if which == "mean2d" else self.crmasks[which]
 
 
-def find_jointly(observation: Observation, parameters: Joint) -> JointHits:
+def find_jointly(
+    observation: Observation, parameters: Joint, resources: Resources = ALL_PROCESSORS
+) -> JointHits:
     """Find the hits of all exposures and the pixels hit at least c times.
 
     Parameters
@@ -61,6 +64,8 @@ def find_jointly(observation: Observation, parameters: Joint) -> JointHits:
         The exposures, with their exposure model.
     parameters : Joint
         Thresholds: jt_false_alarms or jt_strong, jt_weak, jt_coincidence.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     """
     stack, noise, model = observation.stack, observation.noise, observation.exposure_model
     coincidences = observation.statistics.coincidences
@@ -71,7 +76,7 @@ def find_jointly(observation: Observation, parameters: Joint) -> JointHits:
     else:
         thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
     present = None if stack.complete else ~np.isnan(stack.exposures)
-    crmasks = find_hits(level, present, rnoise2, model.inflation, thresholds)
+    crmasks = find_hits(level, present, rnoise2, model.inflation, thresholds, resources)
     lowest = np.minimum.reduce(level)
     sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * model.inflation)
     often = crmasks.sum(axis=0, dtype=np.uint8) >= coincidences

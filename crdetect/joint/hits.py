@@ -8,7 +8,6 @@ of a hit is small where no neighbour is hit, and large beside a track that was f
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 
 from crdetect.equality import by_value
 from crdetect.masks import dilate
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import for_row_blocks
 
 # Constants without another source were chosen by hand. What a change of each of them does is on the
@@ -102,6 +102,7 @@ def find_hits(
     rnoise2_e2: float | np.ndarray,
     inflation: np.ndarray,
     thresholds: Thresholds,
+    resources: Resources = ALL_PROCESSORS,
 ) -> np.ndarray:
     """Find the hits of each exposure.
 
@@ -141,7 +142,7 @@ def find_hits(
     Wilks 1938, Ann. Math. Stat. 9, 60. Snyder, Hammoud & White 1993, J. Opt. Soc. Am. A 10, 1014
     (read noise as photons). Besag 1986, J. R. Stat. Soc. B 48, 259 (iterated conditional modes).
     """
-    candidates = _Candidates.among(level_e, present, rnoise2_e2, inflation)
+    candidates = _Candidates.among(level_e, present, rnoise2_e2, inflation, resources)
     changed = candidates.judge(thresholds, candidates.remarkable())
     for _ in range(_ROUNDS):
         if not changed.size:
@@ -170,7 +171,9 @@ class Surroundings(NamedTuple):
     variance_e2: np.ndarray
 
 
-def look_around(level_e: np.ndarray, rnoise2_e2: float | np.ndarray) -> Surroundings:
+def look_around(
+    level_e: np.ndarray, rnoise2_e2: float | np.ndarray, resources: Resources = ALL_PROCESSORS
+) -> Surroundings:
     """Predict the expectation of each pixel from the eight around.
 
     Parameters
@@ -196,7 +199,7 @@ def look_around(level_e: np.ndarray, rnoise2_e2: float | np.ndarray) -> Surround
         noise2[rows] = np.maximum(lowest, 0) + read[rows]
         expected[rows] = lowest + rise * np.sqrt(noise2[rows])
 
-    for_row_blocks(expect_rows, noise2.shape)
+    for_row_blocks(expect_rows, noise2.shape, resources)
     ring = np.full((3, 3), 1 / 8, np.float32)
     ring[1, 1] = 0
     mean = cv2.filter2D(expected, -1, ring, borderType=cv2.BORDER_REFLECT)
@@ -277,6 +280,7 @@ class _Candidates:
     """
 
     shape: tuple[int, int, int]
+    resources: Resources
     place: np.ndarray
     values: np.ndarray
     order: np.ndarray
@@ -292,10 +296,10 @@ class _Candidates:
     index: np.ndarray = field(init=False)
 
     @classmethod
-    def among(cls, level, present, rnoise2, inflation) -> _Candidates:
+    def among(cls, level, present, rnoise2, inflation, resources) -> _Candidates:
         """Select the pixels whose highest value could be a hit with the most favourable prior."""
         n, columns = len(level), level.shape[2]
-        surroundings = look_around(level, rnoise2)
+        surroundings = look_around(level, rnoise2, resources)
         read_noise = np.broadcast_to(np.float32(rnoise2), level.shape[1:])
 
         def select(rows: slice) -> tuple[np.ndarray, ...]:
@@ -323,8 +327,8 @@ class _Candidates:
             places = place + rows.start * columns, values, order, np.argsort(order, axis=0)
             return *places, counts, read, inflated, *weighed
 
-        pieces = zip(*for_row_blocks(select, level.shape[1:]), strict=True)
-        return cls(level.shape, *(np.concatenate(piece, axis=-1) for piece in pieces))
+        pieces = zip(*for_row_blocks(select, level.shape[1:], resources), strict=True)
+        return cls(level.shape, resources, *(np.concatenate(piece, axis=-1) for piece in pieces))
 
     def __post_init__(self):
         n, size = self.values.shape
@@ -372,9 +376,9 @@ class _Candidates:
             change[part] = np.abs(self.chance.take(pixels, axis=1) - before).max(axis=0)
 
         parts = [slice(i, i + _AT_A_TIME) for i in range(0, which.size, _AT_A_TIME)]
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(look, parts))  # all priors come first, before a neighbour changes
-            list(pool.map(weigh, parts))
+        with self.resources.pool(len(parts)) as in_threads:
+            in_threads(look, parts)  # all priors come first, before a neighbour changes
+            in_threads(weigh, parts)
         return which[change > _LEAST_CHANGE]
 
     def _scores(self, thresholds, pixels, prior) -> np.ndarray:

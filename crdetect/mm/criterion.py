@@ -10,6 +10,7 @@ from crdetect.equality import by_value
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.parameters import MM
 from crdetect.noise import Noise
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Statistics, for_row_blocks
 
 
@@ -49,7 +50,12 @@ class DiagramCriterion:
         bright = (statistics.max2d > self.least_max_adu) & statistics.detectable
         return self.beyond_threshold(image_adu, statistics) & bright
 
-    def flag(self, image_adu: np.ndarray, statistics: Statistics) -> np.ndarray:
+    def flag(
+        self,
+        image_adu: np.ndarray,
+        statistics: Statistics,
+        resources: Resources = ALL_PROCESSORS,
+    ) -> np.ndarray:
         """Flag the pixels of median2d, mean2d or one exposure that meet all conditions.
 
         Returns
@@ -63,5 +69,5 @@ class DiagramCriterion:
             x = statistics.min2d[rows][some]
             some[some] = image_adu[rows][some] - x > self.boundary(x)
 
-        for_row_blocks(flag_rows, candidates.shape)
+        for_row_blocks(flag_rows, candidates.shape, resources)
         return candidates

@@ -29,6 +29,7 @@ from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Expected, distinct, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.parameters import Parameters
+from crdetect.resources import Resources
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def make_diagram(
     observation: Observation,
     hits: DetectorHits,
     mm: MM,
-    workers: int,
+    resources: Resources,
     boundary: Boundary | None = None,
 ) -> MedianMinimum:
     """Find where clean pixels are in the diagram, and the boundary around them.
@@ -154,8 +155,8 @@ def make_diagram(
         What the detector of one image found; such pixels are not clean.
     mm : MM
         Parameters.
-    workers : int
-        Threads of the simulation.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
     boundary : Boundary, optional
         Taken instead of a new one.
 
@@ -182,7 +183,7 @@ def make_diagram(
         clean = pixels.diagram(pixels.limits(scene.min2d_adu, room, mm))
     else:
         seed = np.random.SeedSequence(mm.mm_seed).entropy  # a new one, where none is given
-        clean = simulate(scene, room, mm.model_copy(update={"mm_seed": seed}), workers)
+        clean = simulate(scene, room, mm.model_copy(update={"mm_seed": seed}), resources)
     boundary = boundary or _fit_boundary(clean, pixels, mm)
     expected_above = _expected_above(boundary, pixels)
     criterion = DiagramCriterion.make(boundary, observation.typical_noise, mm)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from threading import Lock
 
 import numpy as np
 
-from crdetect.mm.diagram import Diagram, Limits
+from crdetect.mm.diagram import BINS, Diagram, Limits
 from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Scene
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import sort_planes
 
 _PIXELS_PER_JOB = 1 << 18  # one job draws from its own generator: same result for any threads
 
 
-def simulate(scene: Scene, room: float, parameters: MM, workers: int) -> Diagram:
+def simulate(
+    scene: Scene, room: float, parameters: MM, resources: Resources = ALL_PROCESSORS
+) -> Diagram:
     """Simulate sets of exposures and count their pixels in the diagram.
 
     Parameters
@@ -26,13 +29,13 @@ def simulate(scene: Scene, room: float, parameters: MM, workers: int) -> Diagram
         Height of the diagram, times the largest value of the first set.
     parameters : MM
         Number of sets, seed, limits of the diagram.
-    workers : int
-        Threads.
+    resources : Resources, optional
+        What may be used; the result does not depend on it.
 
     Returns
     -------
     Diagram
-        Mean over the sets. The same for the same seed, whatever the number of threads.
+        Mean over the sets. The same for the same seed, whatever the resources.
     """
     seed = np.random.SeedSequence(parameters.mm_seed).entropy
 
@@ -43,18 +46,24 @@ def simulate(scene: Scene, room: float, parameters: MM, workers: int) -> Diagram
     def jobs(numbers: range) -> list[tuple[int, int, slice]]:
         return [(number, i, px) for number, (i, px) in product(numbers, enumerate(blocks(scene)))]
 
-    with ThreadPoolExecutor(workers) as pool:
+    with resources.pool() as in_threads:
         # the first set fixes the limits: there is room above its largest value for the others
-        first = list(pool.map(draw, jobs(range(1))))
+        first = in_threads(draw, jobs(range(1)))
         limits = Limits.around(
             min(float(x.min()) for x, _ in [(scene.min2d_adu, None), *first]),
             max(float(x.max()) for x, _ in [(scene.min2d_adu, None), *first]),
             room * max(float(y.max()) for _, y in first),
             parameters,
         )
-        counts = sum(pool.map(lambda point: limits.count(*point), first))
-        rest = jobs(range(1, parameters.mm_nsimulations))
-        counts = sum(pool.map(lambda job: limits.count(*draw(job)), rest), counts)
+        counts, adding = np.zeros((BINS, BINS), np.int64), Lock()
+
+        def count(points: tuple[np.ndarray, np.ndarray]) -> None:
+            number = limits.count(*points)
+            with adding:  # whole numbers: their sum does not depend on the order
+                np.add(counts, number, out=counts)
+
+        in_threads(count, first)
+        in_threads(lambda job: count(draw(job)), jobs(range(1, parameters.mm_nsimulations)))
     return Diagram(limits, counts / parameters.mm_nsimulations, parameters.mm_nsimulations)
 
 

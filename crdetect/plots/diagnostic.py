@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +27,7 @@ from crdetect.plots.style import (
     grey_density_map,
     new_figure,
 )
-from crdetect.stack import Statistics, row_blocks
+from crdetect.stack import Statistics, for_row_blocks
 
 MOST_NUMBERS = 150
 """Features that get their number in the figure."""
@@ -327,8 +326,7 @@ def _count(min2d: np.ndarray, image: np.ndarray, clean: np.ndarray, limits: Limi
         x = min2d[rows][clean[rows]]
         return limits.count(x, image[rows][clean[rows]] - x)
 
-    with ThreadPoolExecutor() as pool:
-        return sum(pool.map(count_rows, row_blocks(clean.shape)))
+    return sum(for_row_blocks(count_rows, clean.shape))
 
 
 def _beyond(
@@ -341,8 +339,7 @@ def _beyond(
         some = clean[rows] & (height > height_adu)
         return min2d[rows][some], height[some]
 
-    with ThreadPoolExecutor() as pool:
-        x, y = zip(*pool.map(rows_beyond, row_blocks(clean.shape)), strict=True)
+    x, y = zip(*for_row_blocks(rows_beyond, clean.shape), strict=True)
     return np.concatenate(x), np.concatenate(y)
 
 

@@ -19,6 +19,7 @@ from benchmarks.quality.roc import Curve, draw
 from benchmarks.quality.stamps import straight_tracks
 from crdetect import Noise, Parameters
 from crdetect.detectors import make_detector
+from crdetect.resources import Resources
 
 SMALL = Settings(shape=(96, 128))
 
@@ -107,7 +108,7 @@ def test_the_stand_in_is_our_pycosmic():
     image = case.exposures_adu[0]
     chosen = {"pc_sigma_det": 3.0, "pc_fwhm_gauss_x": 2.0, "pc_fwhm_gauss_y": 3.0}
     expected = make_detector(
-        Parameters.from_mapping({"crmethod": "pycosmic", "pc_rlim": 1.2, **chosen}), 1
+        Parameters.from_mapping({"crmethod": "pycosmic", "pc_rlim": 1.2, **chosen}), Resources(1)
     ).detect(image, Noise(2.0, 1.7))
     found = pycosmic_stand_in.det_cosmics(
         data=image + 5,

@@ -23,7 +23,9 @@ NOISE = Noise(1.0, 3.4)
 
 
 def detector_of(name, workers=1, **parameters):
-    return make_detector(Parameters.from_mapping({"crmethod": name, **parameters}), workers)
+    return make_detector(
+        Parameters.from_mapping({"crmethod": name, **parameters}), Resources(workers)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_crmethod_names_the_detector(name, prefix):
     parameters = Parameters.from_mapping(
         {"crmethod": prefix + name, limit: [0.7, 0.4], "device": "cpu"}
     )
-    detector = make_detector(parameters, workers=3)
+    detector = make_detector(parameters, Resources(3))
     assert isinstance(detector, PeaksAndTails)
     assert [type(run) for run in detector.runs] == [REGISTRY[name]] * 2
     assert [getattr(run.parameters, limit) for run in detector.runs] == [0.7, 0.4]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from crdetect.equivalence.matching import gradients, match
+from crdetect.resources import Resources
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (256, 384)
@@ -9,7 +10,7 @@ RNOISE_E = 3.4
 
 
 def matched(simulation):
-    return match(simulation.exposures_adu, np.float32(RNOISE_E**2), 2)
+    return match(simulation.exposures_adu, np.float32(RNOISE_E**2), Resources(2))
 
 
 def residual_spread(simulation, found):
@@ -40,7 +41,9 @@ def test_fluxes():
     found = matched(simulation)
     assert np.abs(found.fluxes - [0.8, 1.0, 1.2]).max() < 0.02
     assert residual_spread(simulation, found) < 1.05
-    assert residual_spread(simulation, match(simulation.exposures_adu, 11.56, 2, ())) > 1.5
+    assert (
+        residual_spread(simulation, match(simulation.exposures_adu, 11.56, Resources(2), ())) > 1.5
+    )
 
 
 def test_shifts():
@@ -64,7 +67,7 @@ def test_long_tracks_are_not_taken_for_differences(along):
     place = (100, slice(50, 200)) if along == "rows" else (slice(50, 200), 100)
     exposures[1][place] += 100.0
     clean = matched(simulation)
-    found = match(exposures, np.float32(RNOISE_E**2), 2)
+    found = match(exposures, np.float32(RNOISE_E**2), Resources(2))
     taken = (found.differences_e - clean.differences_e)[1][place]
     assert np.abs(np.median(taken)) < 20  # of 100 e, where the noise is 13 e
 

@@ -5,6 +5,7 @@ from crdetect import Noise, Parameters, Stack
 from crdetect.equivalence.matching import Matched
 from crdetect.equivalence.model import ExposureModel, fit_exposure_model
 from crdetect.equivalence.noise_model import NoiseModel
+from crdetect.resources import Resources
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (200, 300)
@@ -23,7 +24,7 @@ def test_backgrounds_that_differ(levels):
     photons = np.random.default_rng(1).poisson(np.maximum(levels, 0), (*SHAPE, 3))
     added = np.moveaxis(photons, -1, 0) + np.minimum(levels, 0)[:, np.newaxis, np.newaxis]
     exposures = simulation.exposures_adu + added.astype(np.float32)
-    exposure_model = fit_exposure_model(Stack(exposures), NOISE, Parameters().jt, 2)
+    exposure_model = fit_exposure_model(Stack(exposures), NOISE, Parameters().jt, Resources(2))
     assert not exposure_model.equivalent
     differences = np.median(exposure_model.matched.differences_e, axis=(1, 2))
     assert np.abs(differences - (np.array(levels) - np.mean(levels))).max() < 1
@@ -31,7 +32,9 @@ def test_backgrounds_that_differ(levels):
 
 
 def test_summary_and_table(different):
-    exposure_model = fit_exposure_model(Stack(different.exposures_adu), NOISE, Parameters().jt, 2)
+    exposure_model = fit_exposure_model(
+        Stack(different.exposures_adu), NOISE, Parameters().jt, Resources(2)
+    )
     assert not exposure_model.equivalent
     assert exposure_model.summary()[0] == "exposures are not equivalent"
     rows = {name: value for name, value, _, _ in exposure_model.table()}
@@ -42,7 +45,9 @@ def test_summary_and_table(different):
 
 def test_noise_map_has_all_the_variance(different):
     parameters = Parameters.from_mapping({"jt_matching": "none"})
-    exposure_model = fit_exposure_model(Stack(different.exposures_adu), NOISE, parameters.jt, 2)
+    exposure_model = fit_exposure_model(
+        Stack(different.exposures_adu), NOISE, parameters.jt, Resources(2)
+    )
     noise = exposure_model.noise(NOISE)
     signal = np.maximum(exposure_model.matched.template_e, 0)
     expected = (signal + 3.4**2) * exposure_model.inflation

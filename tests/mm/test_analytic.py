@@ -10,6 +10,7 @@ from crdetect.mm.boundary import computed_points, simulated_points
 from crdetect.mm.diagram import BINS, Diagram, Limits
 from crdetect.mm.parameters import MM
 from crdetect.mm.simulation import simulate
+from crdetect.resources import Resources
 from crdetect.simulate import make_scene_e
 
 N = 40_000
@@ -84,7 +85,7 @@ def pairs():
         if case not in cache:
             signals, noise, c, factors = CASES[case]
             scene = scene_of(signals, noise, c, factors)
-            simulated = simulate(scene, 2.0, MM(mm_nsimulations=100), 2)
+            simulated = simulate(scene, 2.0, MM(mm_nsimulations=100), Resources(2))
             cache[case] = simulated, CleanPixels.of(scene).diagram(simulated.limits)
         return cache[case]
 
@@ -132,7 +133,7 @@ def test_points_of_ten_sets_scatter_around_the_computed_ones(case):
     scene = scene_of(signals, noise, c, factors)
     differences = []
     for seed in range(4):
-        simulated = simulate(scene, 2.0, MM(mm_seed=seed), 2)
+        simulated = simulate(scene, 2.0, MM(mm_seed=seed), Resources(2))
         computed = CleanPixels.of(scene).diagram(simulated.limits)
         full = simulated.counts.sum(axis=0) > 200
         columns = Diagram(simulated.limits, np.where(full, simulated.counts, 0), 10)
@@ -167,7 +168,10 @@ def test_limits_hold_the_pixels_of_one_set(case):
     scene = scene_of(signals, noise, c, factors)
     found = CleanPixels.of(scene).limits(scene.min2d_adu, 1.0, MM())
     # with room 1 the first set's own limits: its lowest, highest and topmost pixel
-    sets = [simulate(scene, 1.0, MM(mm_seed=s, mm_nsimulations=1), 2).limits for s in range(9)]
+    sets = [
+        simulate(scene, 1.0, MM(mm_seed=s, mm_nsimulations=1), Resources(2)).limits
+        for s in range(9)
+    ]
     # as if normal, few photons seem to go farther down than they do
     wide = (0.12 if case == "few photons" else 0.04) * (found.xmax - found.xmin)
     assert found.xmin == pytest.approx(np.median([s.xmin for s in sets]), abs=wide)

@@ -17,6 +17,7 @@ from crdetect.mm.boundary import boundary_of_simulated, computed_points, fit_bou
 from crdetect.mm.method import make_diagram
 from crdetect.mm.parameters import MM
 from crdetect.mm.simulation import simulate
+from crdetect.resources import Resources
 from crdetect.simulate import make_scene_e
 
 SHAPE = (60, 80)
@@ -158,7 +159,7 @@ def test_missing_pixels_do_not_spoil_moved_signals():
     cube[:, 30, 40] = np.nan
     cube[0, 10, 10] = np.nan
     made = make_diagram(
-        observe(cube), MM(mm_xy_offsets=[[0.5, 0], [0, 0], [0, 0.5]], **ANALYTIC), 1
+        observe(cube), MM(mm_xy_offsets=[[0.5, 0], [0, 0], [0, 0.5]], **ANALYTIC), Resources(1)
     )
     assert np.isfinite(made.clean.counts).all()
     assert made.clean.counts.sum() == pytest.approx(cube[0].size - 2, rel=0.01)
@@ -208,7 +209,7 @@ def test_monte_carlo_is_what_simulate_gives():
     made = make_diagram(*observe(cube), MM(mm_seed=8, mm_nsimulations=3), 2)
     ordered = np.sort(cube, axis=0)
     scene = scene_of([np.maximum(ordered[1], 0).ravel()] * 3, NOISE, min2d_adu=ordered[0].ravel())
-    expected = simulate(scene, 2.0, MM(mm_seed=8, mm_nsimulations=3), 1)
+    expected = simulate(scene, 2.0, MM(mm_seed=8, mm_nsimulations=3), Resources(1))
     assert made.clean.limits == expected.limits
     np.testing.assert_array_equal(made.clean.counts, expected.counts)
     assert made.clean.nsets == 3

@@ -6,6 +6,7 @@ from crdetect import InputError, Noise, Stack
 from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Expected, Exposure, distinct, make_scene
 from crdetect.mm.simulation import simulate
+from crdetect.resources import Resources
 
 SHAPE = (4, 5)
 
@@ -150,5 +151,5 @@ def test_scene_of_a_stack_with_maps_is_simulated():
     signal = np.full(shape, 50, np.float32)
     expected = expected_of([signal] * 3, [noise] * 3)
     scene = make_scene(Stack(cube), expected, 2, cube.min(axis=0), np.zeros(shape, bool))
-    diagram = simulate(scene, 2.0, MM(mm_nsimulations=1), 2)
+    diagram = simulate(scene, 2.0, MM(mm_nsimulations=1), Resources(2))
     assert diagram.counts.sum() == 600

@@ -7,6 +7,7 @@ from crdetect import Noise
 from crdetect.mm.diagram import BINS
 from crdetect.mm.parameters import MM
 from crdetect.mm.simulation import blocks, draw_points, simulate
+from crdetect.resources import Resources
 
 ROOM = 2.0
 
@@ -19,7 +20,10 @@ def test_read_noise_alone_against_order_statistics():
     """Density of the two lowest of three Gaussian values: 6 φ(a) φ(b) (1 − Φ(b)), a < b."""
     n, sigma, nsets = 60000, 2.0, 5
     diagram = simulate(
-        scene_of([np.zeros(n)] * 3, Noise(1.0, sigma)), ROOM, MM(mm_nsimulations=nsets), 2
+        scene_of([np.zeros(n)] * 3, Noise(1.0, sigma)),
+        ROOM,
+        MM(mm_nsimulations=nsets),
+        Resources(2),
     )
     fine = 8  # points per bin and direction
     limits = diagram.limits
@@ -62,7 +66,7 @@ def test_diagram_against_an_independent_simulation(case):
     signals, gain, rnoise, c = CASES[case]
     nsets = 4
     diagram = simulate(
-        scene_of(signals, Noise(gain, rnoise), c), ROOM, MM(mm_nsimulations=nsets), 2
+        scene_of(signals, Noise(gain, rnoise), c), ROOM, MM(mm_nsimulations=nsets), Resources(2)
     )
     limits = diagram.limits
     ranges = [[0, limits.ymax], [limits.xmin, limits.xmax]]
@@ -89,7 +93,7 @@ def large():
 
 
 def test_number_of_threads_does_not_matter(large):
-    one, two, five = (simulate(large, ROOM, MM(mm_nsimulations=2), n) for n in (1, 2, 5))
+    one, two, five = (simulate(large, ROOM, MM(mm_nsimulations=2), Resources(n)) for n in (1, 2, 5))
     assert one.limits == two.limits == five.limits
     np.testing.assert_array_equal(one.counts, two.counts)
     np.testing.assert_array_equal(one.counts, five.counts)
@@ -105,7 +109,7 @@ def test_blocks_and_sets_draw_different_numbers(large, nsets):
     """Were two blocks, or two sets, drawn alike, every bin would hold an even number."""
     n = blocks(large)[0].stop * (2 // nsets)
     scene = scene_of([np.full(n, 50.0)] * 3, Noise(1.0, 3.0))
-    diagram = simulate(scene, ROOM, MM(mm_nsimulations=nsets), 2)
+    diagram = simulate(scene, ROOM, MM(mm_nsimulations=nsets), Resources(2))
     assert (np.rint(diagram.counts * nsets) % 2 == 1).any()
 
 
@@ -115,7 +119,9 @@ def test_blocks_and_sets_draw_different_numbers(large, nsets):
 )
 def test_seeds(seed, other, equal):
     scene = scene_of([np.full(500, 20.0)] * 3, Noise(1.0, 3.0))
-    one, two = (simulate(scene, ROOM, MM(mm_seed=s, mm_nsimulations=2), 1) for s in (seed, other))
+    one, two = (
+        simulate(scene, ROOM, MM(mm_seed=s, mm_nsimulations=2), Resources(1)) for s in (seed, other)
+    )
     assert (one.limits == two.limits and np.array_equal(one.counts, two.counts)) == equal
 
 
@@ -126,9 +132,9 @@ def test_seeds(seed, other, equal):
 @pytest.mark.parametrize("real", [(-500.0, 10.0), (10.0, 5000.0), (-500.0, 5000.0), (10.0, 11.0)])
 def test_x_spans_real_and_simulated_values(real):
     signals = [np.full(2000, 50.0)] * 3
-    alone = simulate(scene_of(signals, Noise(1.0, 3.0)), ROOM, MM(), 1).limits
+    alone = simulate(scene_of(signals, Noise(1.0, 3.0)), ROOM, MM(), Resources(1)).limits
     scene = scene_of(signals, Noise(1.0, 3.0), min2d_adu=np.resize(real, 2000))
-    limits = simulate(scene, ROOM, MM(), 1).limits
+    limits = simulate(scene, ROOM, MM(), Resources(1)).limits
     assert limits.xmin == min(real[0], alone.xmin)
     assert limits.xmax == max(real[1], alone.xmax)
     assert alone.xmin < 50 < alone.xmax
@@ -144,13 +150,13 @@ def test_x_spans_real_and_simulated_values(real):
 )
 def test_top_of_the_diagram(given, expected):
     scene = scene_of([np.full(2000, 50.0)] * 3, Noise(1.0, 3.0))
-    assert simulate(scene, ROOM, MM(**given), 1).limits.ymax == pytest.approx(expected)
+    assert simulate(scene, ROOM, MM(**given), Resources(1)).limits.ymax == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("given", [{}, {"mm_fixed_points_in_boundary": [[0, 0.1]]}])
 def test_automatic_top_leaves_room(given):
     scene = scene_of([np.full(2000, 50.0)] * 3, Noise(1.0, 3.0))
-    diagram = simulate(scene, ROOM, MM(mm_nsimulations=20, **given), 1)
+    diagram = simulate(scene, ROOM, MM(mm_nsimulations=20, **given), Resources(1))
     highest = diagram.limits.y_edges[1:][diagram.counts.any(axis=1)].max()
     assert highest <= 0.9 * diagram.limits.ymax
     assert 2 * highest >= 0.8 * diagram.limits.ymax
@@ -160,8 +166,8 @@ def test_automatic_top_leaves_room(given):
 def test_room_above_the_first_set(room):
     """Two sets draw the same first one: its highest pixel fixes the top."""
     scene = scene_of([np.full(2000, 50.0)] * 3, Noise(1.0, 3.0))
-    first = simulate(scene, 1.0, MM(mm_nsimulations=1), 1).limits
-    limits = simulate(scene, room, MM(mm_nsimulations=2), 1).limits
+    first = simulate(scene, 1.0, MM(mm_nsimulations=1), Resources(1)).limits
+    limits = simulate(scene, room, MM(mm_nsimulations=2), Resources(1)).limits
     assert limits.ymax == pytest.approx(room * first.ymax)
     assert (limits.xmin, limits.xmax) == (first.xmin, first.xmax)
 
@@ -170,7 +176,7 @@ def test_room_above_the_first_set(room):
 def test_exposures_without_noise(level):
     """Poisson statistics remain, unless there is no signal."""
     scene = scene_of([np.full(100, level)] * 3, Noise(1e9, 0.0))
-    diagram = simulate(scene, ROOM, MM(mm_nsimulations=3), 1)
+    diagram = simulate(scene, ROOM, MM(mm_nsimulations=3), Resources(1))
     limits = diagram.limits
     assert limits.xmin < limits.xmax
     assert limits.ymax > 0

@@ -11,6 +11,7 @@ from astropy.io import fits
 from crdetect import Noise, Parameters
 from crdetect.detectors import make_detector
 from crdetect.masks import dilate
+from crdetect.resources import Resources
 
 pytestmark = [pytest.mark.networks, pytest.mark.slow]
 
@@ -73,7 +74,7 @@ def stis(shared):
 )
 def test_completeness(shared, case, network, completeness, false_px, record_property):
     image, noise, strong, any_hit = case(shared)
-    detector = make_detector(Parameters.from_mapping(NETWORKS[network]), 2)
+    detector = make_detector(Parameters.from_mapping(NETWORKS[network]), Resources(2))
     mask = detector.detect(image, noise).mask
     found, false = mask[strong].mean(), np.count_nonzero(mask & ~dilate(any_hit, 1))
     record_property("completeness", found)

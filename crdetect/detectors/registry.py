@@ -141,9 +141,14 @@ def _check_block(block: type[Block], others: list[type[Block]]) -> None:
     without = sorted(name for name in names if not name.startswith(f"{prefix}_"))
     if without:
         raise _UnfitError(f"names of parameters must begin with {prefix}_: {', '.join(without)}")
-    others = [*others, *OWN_BLOCKS.values(), Inputs]
-    if taken := sorted(names & {name for other in others for name in other.model_fields}):
-        raise _UnfitError(f"names of parameters are taken: {', '.join(taken)}")
+    taken = {
+        name for model in (*others, *OWN_BLOCKS.values(), Inputs) for name in model.model_fields
+    }
+    if twice := sorted(names & taken):
+        raise _UnfitError(f"names of parameters are taken: {', '.join(twice)}")
+    silent = sorted(name for name, field in block.model_fields.items() if not field.description)
+    if silent:
+        raise _UnfitError(f"parameters must have a description: {', '.join(silent)}")
     required = sorted(name for name, field in block.model_fields.items() if field.is_required())
     if required:
         raise _UnfitError(f"parameters must have a default: {', '.join(required)}")

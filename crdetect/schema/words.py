@@ -31,7 +31,7 @@ def describe_block(model: type[Block]) -> list[Described]:
     return [
         Described(
             name,
-            None if field.is_required() else field.default,
+            None if field.is_required() else field.get_default(call_default_factory=True),
             accepted_values(field),
             (field.json_schema_extra or {}).get("unit"),
             field.description or "",

@@ -41,21 +41,25 @@ class WithoutPrefix(Toy):
 
 
 class OtherNames(Toy):
-    threshold: Number = 1.0
+    threshold: Number = parameter(1.0, "threshold")
 
 
 class TakenPrefix(Block):
     prefix: ClassVar[str] = "la"
-    la_threshold: Number = 1.0
+    la_threshold: Number = parameter(1.0, "threshold")
 
 
 class TakenName(Block):
     prefix: ClassVar[str] = "pixels"
-    pixels_to_be_ignored_as_cr: Number = 1.0
+    pixels_to_be_ignored_as_cr: Number = parameter(1.0, "threshold")
+
+
+class Undescribed(Toy):
+    ty_level: Number = 1.0
 
 
 class Required(Toy):
-    ty_level: Number
+    ty_level: Number = parameter(..., "level")
 
 
 class NoNumber(Toy):
@@ -82,8 +86,11 @@ def with_block(kind):
     return type("SomeDetector", (ToyDetector,), {"block": kind, "limits": ()})
 
 
-WITHOUT_PREFIX, OTHER_NAMES, TAKEN_PREFIX, TAKEN_NAME, REQUIRED, NO_NUMBER, LIST_FOR_PAIR = map(
-    with_block, (WithoutPrefix, OtherNames, TakenPrefix, TakenName, Required, NoNumber, ListForPair)
+WITHOUT_PREFIX, OTHER_NAMES, TAKEN_PREFIX, TAKEN_NAME = map(
+    with_block, (WithoutPrefix, OtherNames, TakenPrefix, TakenName)
+)
+UNDESCRIBED, REQUIRED, NO_NUMBER, LIST_FOR_PAIR = map(
+    with_block, (Undescribed, Required, NoNumber, ListForPair)
 )
 
 
@@ -114,6 +121,7 @@ def test_detector_of_an_entry_point(caplog):
         (entry(kind="OTHER_NAMES"), "names of parameters must begin with ty_: threshold"),
         (entry(kind="TAKEN_PREFIX"), "the prefix la is taken"),
         (entry(kind="TAKEN_NAME"), "are taken: pixels_to_be_ignored_as_cr"),
+        (entry(kind="UNDESCRIBED"), "parameters must have a description: ty_level"),
         (entry(kind="REQUIRED"), "parameters must have a default: ty_level"),
         (entry(kind="NO_NUMBER"), 'ty_level must be a number, not "high"'),
         (entry(kind="LIST_FOR_PAIR"), "defaults become others when read from a file: ty_limit"),

@@ -2,6 +2,7 @@ from typing import ClassVar, Literal
 
 import pytest
 import yaml
+from pydantic import Field
 
 from crdetect.mm.parameters import MM
 from crdetect.schema.block import Block, parameter
@@ -82,3 +83,10 @@ def _lists(value):
 )
 def test_misspelt_is_nearly_right(name, expected):
     assert is_misspelt(name, "CrDetection") is expected
+
+
+def test_default_that_is_made_is_described_by_its_value():
+    class Made(Block):
+        ty_places: tuple[int, ...] = Field(default_factory=lambda: (1, 2), description="places")
+
+    assert describe_block(Made)[0].default == (1, 2)

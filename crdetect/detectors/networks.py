@@ -18,6 +18,7 @@ import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec, module_from_spec
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -169,7 +170,9 @@ def _torch_threads(number: int) -> Iterator[None]:
     """Set the number of torch's own threads, and set it back at the end."""
     import torch
 
-    before = torch.get_num_threads()
+    # a new thread has the setting of the process; this one may be limited beyond it
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(torch.get_num_threads).result()
     torch.set_num_threads(number)
     try:
         yield

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -175,6 +176,21 @@ def test_pieces_run_in_single_threads_without_gradients_and_in_full_precision():
     assert state == [(i, 1, True, False, False) for i in range(5)]
     assert torch.get_num_threads() == before
     assert not torch.is_inference_mode_enabled()
+
+
+def test_threads_of_torch_are_set_back_for_all_threads():
+    def of_a_new_thread():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    resources = Resources(1, "cpu")
+    with resources.bounded(), inference(resources):
+        assert (torch.get_num_threads(), of_a_new_thread()) == (1, 1)
+    after = torch.get_num_threads(), of_a_new_thread()
+    torch.set_num_threads(before)
+    assert after == (3, 3)
 
 
 @pytest.mark.parametrize("name", NAMES)

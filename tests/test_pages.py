@@ -197,6 +197,7 @@ def pages_in(path):
     return path.read_bytes().count(b"/Type /Page ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maxplots", [-1, 0, 2])
 def test_files_of_pages(exposures, maxplots, tmp_path):
     sheet = run(exposures, maxplots=maxplots, dilation=1)
@@ -268,6 +269,7 @@ def with_missing(exposures):
     return exposures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

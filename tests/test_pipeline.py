@@ -586,6 +586,7 @@ def test_flux_is_measured_where_the_image_is(n, applied_to):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crmethod", ["mmcosmic", "mm_lacosmic", "mm_pycosmic", "mm_conn"])
 def test_offsets_among_cosmic_rays(crmethod):
     """Whatever the detector leaves of them: mmcosmic has none, and L.A.Cosmic misses a third."""

@@ -95,6 +95,7 @@ def by_title(figure, start):
 # Files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
@@ -170,6 +171,7 @@ def figures(monkeypatch):
     return saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", UNUSUAL)
 def test_unusual_runs(case, tmp_path, figures):
     # any warning would be an error

@@ -64,6 +64,7 @@ def test_poisson_photons_have_an_infinite_shape(case):
     assert shape.error < 5e-4
 
 
+@pytest.mark.slow
 def test_error_is_honest():
     """Deviations in units of the error: mean 0, scatter 1."""
     shapes = [measure(seed, 300.0, hit_fraction=0.005) for seed in range(20)]

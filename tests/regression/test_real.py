@@ -12,6 +12,8 @@ from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, label_features
 from crdetect.parameters import Inputs, Parameters
 
+pytestmark = pytest.mark.slow
+
 PEER_ON_INJECTED = {"mm_pycosmic": (1252, 79), "mm_lacosmic": (1722, 101)}
 
 

@@ -94,9 +94,7 @@ def measure_flux(
     values = stack.exposures.reshape(len(stack), -1)[:, bright]
     noise = Noise(_at(noise.gain, bright), _at(noise.rnoise_adu, bright))
     n = len(stack)
-    density = {
-        (i, j): _density(values[i], values[j], noise) for i, j in combinations(range(n), 2)
-    }
+    density = {(i, j): _density(values[i], values[j], noise) for i, j in combinations(range(n), 2)}
     log_ratio = np.zeros((n, n))
     for (i, j), curve in density.items():
         log_ratio[i, j] = _maximum(curve)

@@ -55,7 +55,8 @@ class Tails:
         mean = signal_adu * factor
         sigma = np.sqrt(noise.variance_adu2(mean).astype(float) + (LEAST_SIGMA_E / noise.gain) ** 2)
         x = mean[:, np.newaxis] + sigma[:, np.newaxis] * _TABLE
-        share = survival(x * noise.gain, mean * noise.gain, float(noise.rnoise_e), noise.nbinom_shape)
+        rnoise_e = float(noise.rnoise_e)
+        share = survival(x * noise.gain, mean * noise.gain, rnoise_e, noise.nbinom_shape)
         # rounded signals scatter more than they did (Sheppard's correction): less is left for noise
         narrowed = sigma * np.sqrt(1 - rounding**2 / 12)
         return cls(mean, narrowed, np.log(np.maximum(share, np.exp(_LOG_ZERO))))

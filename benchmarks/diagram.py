@@ -21,7 +21,7 @@ from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, label_features
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Exposure, Scene
+from crdetect.mm.scene import Expected, Scene
 from crdetect.mm.simulation import simulate
 from crdetect.parameters import Inputs
 from crdetect.simulate import make_scene_e
@@ -68,7 +68,8 @@ def compare_times(repeat: int) -> None:
     signal = make_scene_e(SHAPE, rng)
     exposures = np.array([NOISE.draw_adu(signal, rng) for _ in range(3)])
     median = np.maximum(np.median(exposures, axis=0), 0).ravel()
-    scene = Scene((Exposure(median, 1.0, NOISE),) * 3, 2, exposures.min(axis=0).ravel())
+    expected = Expected((median,), (1.0,) * 3, (NOISE,))
+    scene = Scene(expected, 2, exposures.min(axis=0).ravel())
     mm = MM()
 
     def compute() -> None:

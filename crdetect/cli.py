@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,7 +21,11 @@ from rich.table import Table
 
 from crdetect import __version__
 from crdetect.errors import InputError, Stopped
-from crdetect.parameters import BLOCKS, template
+from crdetect.parameters import BLOCKS, Inputs, template
+
+if TYPE_CHECKING:
+    from crdetect.run import Run
+    from crdetect.runfile import RunFile
 
 DONE, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -67,110 +71,87 @@ def _say(*items) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from crdetect.exposures import input_files
+    from crdetect.catalogue import DRAWN, Shelf, patterns
     from crdetect.output import whole_or_nothing
-    from crdetect.products import COMBINED_PATTERNS, PATTERNS
-    from crdetect.runfile import read_params
+    from crdetect.runfile import files_of, read_params
 
     runfile = read_params(options.params, options.set)
+    _check_options(options, runfile)
+    located = runfile.located()
+    inputs = files_of(located)
+    inputs += [file for file in (options.params, options.crmasks, options.boundary) if file]
+    shelves = {Shelf.COMBINED} if options.crmasks else set(Shelf)
+    with (
+        whole_or_nothing(options.output_dir, patterns(shelves), inputs) as folder,
+        _progress() as progress,
+    ):
+        make = _run_with_masks if options.crmasks else _run_detection
+        finished = make(runfile, located, options, progress)
+        finished.write(folder, shelves - DRAWN if options.no_plots else shelves)
+    _say(*_shown(finished), f"products in {options.output_dir}")
+
+
+def _check_options(options: argparse.Namespace, runfile: RunFile) -> None:
+    """Raise InputError for options that do not go together."""
     if options.boundary and options.crmasks:
         raise InputError(
             "--boundary and --crmasks exclude each other: with masks nothing is detected"
         )
     if options.force and not options.crmasks:
         raise InputError("--force needs --crmasks: masks of other exposures are what it allows")
-    if options.boundary and not runfile.parameters.general.uses_mm:
+    if options.boundary and runfile.parameters.general.criterion != "mm":
         raise InputError("--boundary needs a crmethod with M.M.Cosmic: mmcosmic or mm_…")
     if options.boundary and runfile.parameters.general.interactive:
         raise InputError(
             "--boundary and interactive: true exclude each other: that boundary stays as it is"
         )
-    stale = COMBINED_PATTERNS if options.crmasks else PATTERNS
-    inputs = input_files(runfile.inputs, runfile.folder)
-    inputs += [file for file in (options.params, options.crmasks, options.boundary) if file]
-    with (
-        whole_or_nothing(options.output_dir, stale, inputs) as folder,
-        _progress() as progress,
-    ):
-        if options.crmasks:
-            summary = _apply(runfile, options, folder, progress)
-        else:
-            summary = _detect(runfile, options, folder, progress)
-    _say(*summary, f"products in {options.output_dir}")
 
 
-def _detect(runfile, options: argparse.Namespace, folder: Path, progress) -> list:
+def _run_detection(
+    runfile: RunFile, located: Inputs, options: argparse.Namespace, progress: _Steps
+) -> Run:
+    from functools import partial
+
     from crdetect.exposures import read_exposures
     from crdetect.interactive import detect_with_person
-    from crdetect.products import (
-        crmasks_hdul,
-        read_boundary_file,
-        write_combined,
-        write_problematic,
-        write_tables,
-    )
+    from crdetect.run import run
+    from crdetect.runfile import inputs_text
+    from crdetect.stored import read_boundary_file
 
     boundary = read_boundary_file(options.boundary) if options.boundary else None
+    again = f" --boundary {options.boundary.absolute()}" if options.boundary else ""
     progress("reading exposures")
-    exposures = read_exposures(runfile.inputs, runfile.folder)
-    detection = detect_with_person(
-        exposures.stack,
-        exposures.noise,
+    return run(
+        read_exposures(runfile.inputs, runfile.folder),
         runfile.parameters,
-        options.workers,
-        progress,
-        boundary,
-        progress.aside,
+        history=_history(runfile.inputs),
+        preamble=f"# crdetect run params_used.yaml{again} gives the same masks again.\n"
+        + inputs_text(located),
+        boundary=boundary,
+        workers=options.workers,
+        progress=progress,
+        detect=partial(detect_with_person, aside=progress.aside),
     )
-    progress("writing masks and combined images")
-    history = _history(runfile.inputs)
-    hdul = crmasks_hdul(detection, exposures.header, history, exposures.identities)
-    hdul.writeto(folder / "crmasks.fits")
-    history.append(f"masks UUID: {hdul[0].header['UUID']}")
-    combined = detection.combine(exposures.stack, exposures.noise)
-    write_combined(combined, exposures.header, history, folder)
-    features = detection.features
-    write_tables(features, folder)
-    used = _params_used(runfile, detection, options.boundary)
-    (folder / "params_used.yaml").write_text(used, encoding="utf-8")
-    write_problematic(detection.problematic, folder)
-    if not options.no_plots:
-        from crdetect.plots import save_all
-
-        save_all(detection, combined, history, folder, progress)
-    return [*_summary(hdul, features.counts()), *_found_out(detection)]
 
 
-def _params_used(runfile, detection, boundary: Path | None) -> str:
-    """Write a params file that gives the same masks again, without a person."""
-    from crdetect.runfile import params_text
-
-    again = f" --boundary {boundary.absolute()}" if boundary else ""
-    text = params_text(runfile.inputs, runfile.folder, detection.repeating())
-    return f"# crdetect run params_used.yaml{again} gives the same masks again.\n{text}"
-
-
-def _apply(runfile, options: argparse.Namespace, folder: Path, progress) -> list:
+def _run_with_masks(
+    runfile: RunFile, _located: Inputs, options: argparse.Namespace, progress: _Steps
+) -> Run:
     from crdetect.exposures import read_exposures
-    from crdetect.products import (
-        apply_masks,
-        check_applicable,
-        read_masks_file,
-        write_combined,
-    )
+    from crdetect.run import run_with_masks
+    from crdetect.stored import read_masks_file
 
     progress("reading exposures and masks")
-    exposures = read_exposures(runfile.inputs, runfile.folder)
-    stored = read_masks_file(options.crmasks)
-    forced = check_applicable(stored, exposures, options.force)
-    progress("combining")
-    use_auxmedian = stored.uses_auxmedian(runfile.parameters, runfile.given)
-    combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian)
-    history = [*_history(runfile.inputs), f"masks UUID: {stored.uuid}"]
-    remarks = [f"forced: {forced}"] if forced else []
-    history += remarks
-    write_combined(combined, exposures.header, history, folder)
-    return [f"combined with the masks {stored.uuid}", *remarks]
+    general = runfile.parameters.general
+    return run_with_masks(
+        read_exposures(runfile.inputs, runfile.folder),
+        read_masks_file(options.crmasks),
+        general.use_auxmedian if "use_auxmedian" in runfile.given else None,
+        force=options.force,
+        history=_history(runfile.inputs),
+        workers=options.workers,
+        progress=progress,
+    )
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -242,32 +223,25 @@ def _history(inputs) -> list[str]:
     return lines + [f"- {name} = {value}" for name, value in inputs.model_dump(mode="json").items()]
 
 
-def _summary(hdul, features: dict[str, int]) -> list:
+def _shown(finished: Run) -> list:
+    """Tables and lines on a finished run."""
+    from crdetect.masks import class_meanings
+    from crdetect.run import DetectionRun
+
+    summary = finished.summary()
+    if not isinstance(finished, DetectionRun):
+        return [f"combined with the masks {finished.uuid}", *finished.remarks()]
     table = Table("mask", "pixels")
-    for hdu in hdul:
-        if "NPMASKED" in hdu.header:
-            table.add_row(hdu.name, str(hdu.header["NPMASKED"]))
-    counts = ", ".join(f"{number} {name}" for name, number in features.items())
-    return [table, f"features of MEDIANCR: {counts}"]
-
-
-def _found_out(detection) -> list[str]:
-    """Tell the values of parameters that the run found out by itself."""
-    import numpy as np
-
-    found = {name: value for name, value in detection.used().items() if name != "mm_seed"}
-    texts = {name: np.round(value, 4).tolist() for name, value in found.items()}
-    if "mm_nbinom_shape" in texts:
-        texts["mm_nbinom_shape"] = detection.diagram.shape  # with its error
-    lines = [f"{name}: {text}" for name, text in texts.items()]
-    if detection.exposure_model is not None:
-        lines += detection.exposure_model.summary()
-    if detection.diagram is not None and detection.diagram.expected_above is not None:
-        lines.append(
-            f"clean pixels expected above the boundary: {detection.diagram.expected_above:.3g}"
-        )
-    quality = detection.quality
-    return [*lines, f"quality: {quality.verdict.name}", *quality.reasons]
+    for name, number in summary["masked_pixels"].items():
+        table.add_row(name, str(number))
+    meanings = class_meanings(finished.detection.code_meanings)
+    counts = ", ".join(
+        f"{number} {name} ({meanings[name]})" for name, number in summary["features"].items()
+    )
+    found = [f"{name}: {text}" for name, text in finished.findings().items()]
+    quality = finished.quality
+    lines = [f"quality: {quality.verdict.name}", *quality.reasons]
+    return [table, f"features of MEDIANCR: {counts}", *found, *finished.remarks(), *lines]
 
 
 @dataclass(frozen=True)

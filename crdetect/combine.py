@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.fill import median_around
 from crdetect.masks import Masks, pixel_mask
@@ -24,6 +25,7 @@ LocalMedian = tuple[int, int, int, int]
 """A pixel to be replaced by a local median: x, y (FITS), width in x, width in y."""
 
 
+@by_value
 @dataclass(frozen=True)
 class Combination:
     """A combined image; all arrays are (rows, columns).
@@ -64,7 +66,7 @@ def combine(
     stack: Stack,
     statistics: Statistics,
     masks: Masks,
-    noise: Noise,
+    noise: Noise | Sequence[Noise],
     auxclean: np.ndarray | None = None,
     local_medians: Sequence[LocalMedian] | None = None,
 ) -> dict[str, Combination]:
@@ -78,8 +80,8 @@ def combine(
         Of that stack.
     masks : Masks
         What was detected.
-    noise : Noise
-        Gain and read noise.
+    noise : Noise or sequence of N Noise
+        Gain and read noise of all exposures, or of each one where they were divided by factors.
     auxclean : (rows, columns) array of float32, optional
         Takes the place of min2d in masked pixels (``use_auxmedian``), ADU.
     local_medians : sequence of (x, y, width in x, width in y), optional
@@ -126,13 +128,14 @@ def check_masks(stack: Stack, masks: Masks) -> None:
         )
 
 
+@by_value
 @dataclass(frozen=True)
 class Combiner:
     """Makes combinations of one stack."""
 
     stack: Stack
     statistics: Statistics
-    noise: Noise
+    noise: Noise | Sequence[Noise]
 
     @cached_property
     def mean(self) -> Combination:
@@ -152,31 +155,42 @@ class Combiner:
         s = self.statistics
         count = np.minimum(np.maximum(s.count2d - s.coincidences, 1), s.count2d)
         if (count <= 1).all():
-            return Combination(s.min2d, self.noise.variance_adu2(s.min2d), count)
+            variance = _variance_of_one(self.noise, s.min2d, self._lowest)
+            return Combination(s.min2d, variance, count)
         ordered = np.sort(self.stack.exposures, axis=0)
         rank = np.arange(len(ordered))[:, np.newaxis, np.newaxis]
         # by rank, not by value: of equal values only some are used
         lowest = self._mean_by_rows(ordered, lambda rows: rank < count[rows])
+        one = count == 1
+        if not isinstance(self.noise, Noise) and one.any():  # sorting has lost whose value it is
+            variance = _variance_of_one(self.noise, s.min2d, self._lowest)
+            lowest = replace(lowest, variance=np.where(one, variance, lowest.variance))
         return replace(lowest, value=s.min2d)
+
+    def _lowest(self) -> np.ndarray:
+        """Index of the exposure that has the lowest value of each pixel."""
+        exposures = self.stack.exposures
+        return np.where(np.isnan(exposures), np.float32(np.inf), exposures).argmin(axis=0)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
         """Values put in from the pixels around, where there is any exposure."""
         present = self.statistics.count2d > 0
         value = np.where(present, image_adu, np.float32(np.nan))
-        return Combination(value, self.noise.variance_adu2(value), present.astype(np.int16))
+        variance = _variance_of_one(self.noise, value)
+        return Combination(value, variance, present.astype(np.int16))
 
     def masked_mean(self, crmasks: np.ndarray, filling: Combination) -> Combination:
         """Mean of the exposures without a cosmic ray, and the filling where all have one."""
         hit = np.logical_or.reduce(crmasks)
         planes = self.stack.exposures[:, hit]
         used = ~crmasks[:, hit] & ~np.isnan(planes)
-        mean = self.mean.with_pixels(hit, _mean_of(planes, used, self.noise.select(hit)))
+        mean = self.mean.with_pixels(hit, _mean_of(planes, used, _select(self.noise, hit)))
         return mean.replaced((mean.count == 0) & (self.statistics.count2d > 0), filling)
 
     def _mean_by_rows(self, planes: np.ndarray, used: Callable[[slice], np.ndarray]) -> Combination:
         """Mean of the values used of some planes, by blocks of rows."""
         pieces = for_row_blocks(
-            lambda rows: _mean_of(planes[:, rows], used(rows), self.noise.select(rows)),
+            lambda rows: _mean_of(planes[:, rows], used(rows), _select(self.noise, rows)),
             self.stack.shape,
         )
         parts = zip(*(piece.planes for piece in pieces), strict=True)
@@ -197,7 +211,39 @@ class Combiner:
         return image.replaced(chosen & ~np.isnan(value), self.interpolated(value))
 
 
-def _mean_of(values: np.ndarray, used: np.ndarray, noise: Noise) -> Combination:
+def _select(noise: Noise | Sequence[Noise], index) -> Noise | list[Noise]:
+    """Noise of some pixels: that of all exposures, or of each one."""
+    if isinstance(noise, Noise):
+        return noise.select(index)
+    return [own.select(index) for own in noise]
+
+
+def _variance_of_one(
+    noise: Noise | Sequence[Noise],
+    value_adu: np.ndarray,
+    source: Callable[[], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Variance of pixels whose value is that of one exposure, ADU².
+
+    Parameters
+    ----------
+    noise : Noise or sequence of N Noise
+        Of all exposures, or of each one.
+    value_adu : array
+        The values.
+    source : callable, optional
+        Gives the index of the exposure that each value is from. Without it the value comes from
+        the pixels around, and its variance is the mean over the exposures.
+    """
+    if isinstance(noise, Noise):
+        return noise.variance_adu2(value_adu)
+    variances = np.array([own.variance_adu2(value_adu) for own in noise])
+    if source is None:
+        return variances.mean(axis=0)
+    return np.take_along_axis(variances, source()[np.newaxis], axis=0)[0]
+
+
+def _mean_of(values: np.ndarray, used: np.ndarray, noise: Noise | Sequence[Noise]) -> Combination:
     """Mean of the values used of each pixel, (N, …) arrays, with its variance."""
     count = used.sum(axis=0, dtype=np.int16)
     where = True if used.all() else used  # many times faster
@@ -206,5 +252,6 @@ def _mean_of(values: np.ndarray, used: np.ndarray, noise: Noise) -> Combination:
     square = np.square(values - mean)
     sample = np.sum(square, axis=0, where=where) / np.maximum(count - 1, 1)
     value = mean.astype(np.float32)
-    variance = np.where(count > 1, sample, noise.variance_adu2(value))
+    one = _variance_of_one(noise, value, lambda: used.argmax(axis=0))
+    variance = np.where(count > 1, sample, one)
     return Combination(value, variance.astype(np.float32), count)

@@ -13,15 +13,20 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.identity import Identity, with_identifiers
 from crdetect.noise import Noise
 from crdetect.parameters import Inputs
 from crdetect.stack import Stack
 
+MAPS = ("gain", "rnoise", "bias")
+"""What may be a number or a map, and is read from a FITS file then."""
+
 _NOT_KEPT = ("BSCALE", "BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTLEVEL", "CHECKSUM", "DATASUM")
 
 
+@by_value
 @dataclass(frozen=True)
 class Exposures:
     """Exposures as read.
@@ -73,25 +78,8 @@ def read_exposures(inputs: Inputs, folder: Path) -> Exposures:
         [data for data, _ in opened],
         [header for _, header in opened],
         [str(name) for name in inputs.images],
-        number_or_map(inputs.gain, folder, "gain"),
-        number_or_map(inputs.rnoise, folder, "rnoise"),
-        number_or_map(inputs.bias, folder, "bias"),
+        *(number_or_map(getattr(inputs, name), folder, name) for name in MAPS),
     )
-
-
-def input_files(inputs: Inputs, folder: Path) -> list[Path]:
-    """Find all the files of a params file: exposures and maps.
-
-    Raises
-    ------
-    InputError
-        If one is missing.
-    """
-    files = [find_file(name, folder, "images") for name in inputs.images]
-    for what in ("gain", "rnoise", "bias"):
-        value = getattr(inputs, what)
-        files += [find_file(value, folder, what)] if isinstance(value, str) else []
-    return files
 
 
 def make_exposures(

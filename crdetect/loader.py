@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from numina.exceptions import ValidationError
 from numina.util.convert import convert_date
 
 from crdetect.profiles import GENERIC
+
+_logger = logging.getLogger("numina")  # prints as numina itself does
 
 _MEGARA_MODE = "MegaraCrDetection"
 _MEGARA_RECIPE = "crdetect.megara.MegaraCrDetectionRecipe"
@@ -53,16 +57,42 @@ def load_drp() -> InstrumentDRP:
     return drp_load("crdetect", "drp.yaml")
 
 
-def register(_subparsers: Any, _config: Any) -> None:
-    """Add our pipeline to MEGARA (entry point of ``numina.plugins.1``).
+class StoppedByPerson(ValidationError):  # noqa: N818 (nothing is wrong)
+    """A person stopped the reduction of a block.
+
+    numina makes one ``ERROR:`` line of a ValidationError, without a traceback, and notes in
+    ``task.json`` that the task failed. Its exit code is 1, or 3 where `register` was called.
+    """
+
+
+def register(subparsers: Any, _config: Any) -> None:
+    """Prepare the command ``numina`` (entry point of ``numina.plugins.1``).
 
     numina calls the entry points of this group when its command starts, before it reads the
-    arguments. They are meant to add subcommands; this one adds none, but it is the only place
-    where numina calls us when it is certain that the instruments can be loaded for good: an entry
-    point of ``numina.pipeline.1`` named MEGARA, as megaradrp has one, would count or not depending
-    on which of the two numina happens to load last.
+    arguments. They are meant to add subcommands. This one adds none, but lets ``numina run`` exit
+    with 3 where a person stopped it, and adds our pipeline to MEGARA. An entry point of
+    ``numina.pipeline.1`` could not do that: if it was named MEGARA, as megaradrp has one, it would
+    count or not depending on which of the two numina happens to load last.
+
+    Parameters
+    ----------
+    subparsers : argparse._SubParsersAction
+        numina's subcommands.
     """
+    run = subparsers.choices["run"]
+    run.set_defaults(command=_exiting_with_3_if_stopped(run.get_default("command")))
     extend_megara(get_system_drps())
+
+
+def _exiting_with_3_if_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    def run(*arguments: Any) -> int | None:
+        try:
+            return command(*arguments)
+        except StoppedByPerson as stopped:
+            _logger.error("%s", stopped)  # noqa: TRY400 (as numina does: nothing is wrong)
+            return 3
+
+    return run
 
 
 def extend_megara(drps: DrpGeneric) -> None:

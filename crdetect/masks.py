@@ -14,14 +14,44 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 
-MM_ONLY, AUX_ONLY, BOTH, ADDED = 2, 3, 4, 1
-"""Codes of a flagged pixel: by M.M.Cosmic, by the auxiliary detector, by both, or neither
-(added by the global dilation or by ``pixels_to_be_flagged_as_cr``)."""
+ACROSS_ONLY, AUX_ONLY, BOTH, ADDED = 2, 3, 4, 1
+"""Codes of a flagged pixel. It was flagged only by the criterion that compares the exposures
+(M.M.Cosmic or joint detection), only by the detector of one image (Aux.Cosmic), by both, or by
+neither: added by the global dilation or by ``pixels_to_be_flagged_as_cr``."""
 
 CLASSES = ("any4", "only3", "only2", "other")
-"""Classes of features: a pixel of both; all by aux; all by M.M.; any other mixture."""
+"""Classes of features, by the codes of their pixels: at least one pixel of both (any 4); pixels of
+the detector only (only 3); pixels of the criterion only (only 2); any other mixture."""
+
+
+def code_meanings(detector: str | None, criterion: str | None) -> dict[int, str]:
+    """Say what each code means, in words.
+
+    Parameters
+    ----------
+    detector, criterion : str or None
+        What people call the detector of one image and the criterion that compares the exposures;
+        None for one that takes no part.
+    """
+    return {
+        ADDED: "added by dilation or by the user",
+        AUX_ONLY: f"{detector or 'detector'} only",
+        ACROSS_ONLY: f"{criterion or 'criterion'} only",
+        BOTH: "both methods",
+    }
+
+
+def class_meanings(codes: dict[int, str]) -> dict[str, str]:
+    """Say what each class of features means, from what the codes mean."""
+    return {
+        "any4": f"with pixels found by {codes[BOTH]}",
+        "only3": f"found by {codes[AUX_ONLY]}",
+        "only2": f"found by {codes[ACROSS_ONLY]}",
+        "other": "any other mixture",
+    }
 
 
 def label_features(mask: np.ndarray) -> tuple[int, np.ndarray]:
@@ -106,6 +136,7 @@ def pixel_mask(
     return marked
 
 
+@by_value
 @dataclass(frozen=True)
 class Selection:
     """What the user decides about pixels, whatever is detected.
@@ -131,31 +162,52 @@ class Selection:
         return self.detectable(grown) | self.flagged
 
 
+@by_value
 @dataclass(frozen=True)
 class Hits:
-    """What each method flagged in one image, before the global dilation.
+    """Pixels that each method flagged in one image, before the global dilation.
 
     Attributes
     ----------
-    aux, mm : (rows, columns) arrays of bool
-        Flagged by the detector of one image, and by the Median-Minimum diagram.
+    aux, across : (rows, columns) arrays of bool
+        Flagged by the detector of one image, and by the criterion that compares the exposures:
+        the Median-Minimum diagram or joint detection.
     """
 
     aux: np.ndarray
-    mm: np.ndarray
+    across: np.ndarray
 
     @property
     def union(self) -> np.ndarray:
         """Flagged by either."""
-        return self.aux | self.mm
+        return self.aux | self.across
 
     def codes(self, mask: np.ndarray) -> np.ndarray:
         """Codes (uint8) of the pixels of a final mask, 0 outside."""
         codes = np.where(mask, np.uint8(ADDED), np.uint8(0))
-        codes[mask & self.mm] = MM_ONLY
+        codes[mask & self.across] = ACROSS_ONLY
         codes[mask & self.aux] = AUX_ONLY
-        codes[mask & self.aux & self.mm] = BOTH
+        codes[mask & self.aux & self.across] = BOTH
         return codes
+
+
+@by_value
+@by_value
+@dataclass(frozen=True)
+class ImageHits:
+    """Pixels that each method flagged in every image, before the global dilation.
+
+    Attributes
+    ----------
+    median, mean : Hits
+        In median2d and in mean2d.
+    exposures : tuple of N Hits
+        In each exposure.
+    """
+
+    median: Hits
+    mean: Hits
+    exposures: tuple[Hits, ...]
 
 
 @dataclass(frozen=True)
@@ -181,6 +233,7 @@ class Feature:
     code: np.ndarray
 
 
+@by_value
 @dataclass(frozen=True)
 class Features:
     """The features of a mask with their codes.
@@ -233,10 +286,10 @@ class Features:
         """
         holds = {
             code: np.bincount(self.label[self.code == code], minlength=len(self) + 1)[1:] > 0
-            for code in (MM_ONLY, AUX_ONLY, BOTH)
+            for code in (ACROSS_ONLY, AUX_ONLY, BOTH)
         }
-        only3 = holds[AUX_ONLY] & ~holds[MM_ONLY]
-        only2 = holds[MM_ONLY] & ~holds[AUX_ONLY]
+        only3 = holds[AUX_ONLY] & ~holds[ACROSS_ONLY]
+        only2 = holds[ACROSS_ONLY] & ~holds[AUX_ONLY]
         return np.select([holds[BOTH], only3, only2], [0, 1, 2], default=3)
 
     def counts(self) -> dict[str, int]:
@@ -253,6 +306,7 @@ class Features:
         return self.rows()[(self.classes == CLASSES.index(name))[self.label - 1]]
 
 
+@by_value
 @dataclass(frozen=True)
 class Masks:
     """The masks of a run.

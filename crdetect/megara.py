@@ -28,7 +28,6 @@ from pydantic import Field
 
 from crdetect.errors import InputError
 from crdetect.output import whole_or_nothing
-from crdetect.pipeline import Detection
 from crdetect.profiles import Known, required
 from crdetect.recipe import (
     SCHEMA,
@@ -38,6 +37,7 @@ from crdetect.recipe import (
     described_inputs,
     schema_input,
 )
+from crdetect.run import DetectionRun
 from crdetect.schema.block import Block
 from crdetect.schema.kinds import Flag, NumberOrFile
 
@@ -118,18 +118,20 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
 
     def reduce(self, job: Job) -> RecipeResult:
         """Detect."""
-        detection, combined, masks, summary = self.detect(job)
-        self._save(job, detection, combined["meancr2"].value)
-        return self.create_result(crmasks=masks, summary=summary)
+        finished = self.detect(job)
+        self._save(job, finished)
+        masks = self.signed(finished.crmasks_hdul())
+        return self.create_result(crmasks=masks, summary=finished.summary() | job.summary())
 
-    def _save(self, job: Job, detection: Detection, clean: np.ndarray) -> None:
+    def _save(self, job: Job, finished: DetectionRun) -> None:
         """Write exposures into the work folder, as far as it was asked for."""
         saving, exposures = job.inputs, job.exposures
         with whole_or_nothing(Path(), _SAVED_PATTERNS) as folder:
             if saving.save_preprocessed:
                 _write(exposures.stack.exposures, exposures.headers, folder, "preprocessed")
             if saving.save_postprocessed:
-                replaced = np.where(detection.masks.crmasks, clean, exposures.stack.exposures)
+                clean = finished.combined["meancr2"].value
+                replaced = np.where(finished.masks.crmasks, clean, exposures.stack.exposures)
                 _write(replaced, exposures.headers, folder, "postprocessed")
 
 

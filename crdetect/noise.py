@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 
 
+@by_value
 @dataclass(frozen=True)
 class Noise:
     """Gain and read noise of the detector, and the statistics of photons.

@@ -9,6 +9,7 @@ numina recipe, the template, the table in the documentation, the HISTORY cards a
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -47,6 +48,8 @@ from crdetect.schema.kinds import (
 )
 from crdetect.schema.words import describe_block, unknown_parameter, validate_block, yaml_value
 
+_COMMENT_WIDTH = 92  # characters of a comment in the template, without indentation
+
 
 def _digits(value: Any) -> Any:
     """Read a number in quotation marks."""
@@ -76,13 +79,19 @@ class Inputs(Block):
         tuple[Annotated[str, Field(min_length=1)], ...],
         Field(min_length=2),
         Accepts("a list of FITS files: three or more, two for joint detection"),
-    ] = parameter(..., "equivalent exposures, in order")
+    ] = parameter(..., "FITS files of the equivalent exposures, in order")
     extnum: Annotated[
         Count | str | None, BeforeValidator(_digits), Accepts("an extension's number or name")
-    ] = parameter(None, "extension that holds the image; none: the first one with an image")
-    gain: PositiveOrFile = parameter(..., "gain", "e/ADU")
-    rnoise: NumberOrFile = parameter(..., "read noise", "ADU")
-    bias: AnyOrFile = parameter(0.0, "bias level, removed once, on reading", "ADU")
+    ] = parameter(
+        None, "extension of the files that holds the image; none takes the first one with an image"
+    )
+    gain: PositiveOrFile = parameter(..., "gain, which turns ADU into electrons", "e/ADU")
+    rnoise: NumberOrFile = parameter(
+        ..., "read noise of one exposure, as a standard deviation", "ADU"
+    )
+    bias: AnyOrFile = parameter(
+        0.0, "bias level, which is subtracted once, when the exposures are read", "ADU"
+    )
 
 
 class General(Block):
@@ -92,48 +101,81 @@ class General(Block):
 
     crmethod: CrMethod = parameter(
         "mm_pycosmic",
-        "detector of one image, alone, with the Median-Minimum diagram (mm_), or with joint "
-        "detection (joint_); mmcosmic and joint are those alone",
+        "method: a detector that looks at one image at a time, M.M.Cosmic (mmcosmic, or mm_ "
+        "with a detector), or joint detection of all exposures (joint, or joint_ with a "
+        "detector)",
     )
     mm_cr_coincidences: AtLeastTwo = parameter(
-        2, "hits of a pixel to be found; less than the number of exposures"
+        2,
+        "number c of hits of one pixel that are looked for, less than the number N of "
+        "exposures: min2d is the mean of the N − c lowest values; a lower c finds fainter "
+        "hits, a higher c bears more hits at the same place",
     )
     device: Literal["auto", "cpu", "cuda"] = parameter(
-        "auto", "processor for the networks (deepcr, conn); auto: a GPU if there is one"
+        "auto", "processor that runs the networks (deepcr, conn); auto takes a GPU if there is one"
     )
     use_auxmedian: Flag = parameter(
-        False, "replace masked pixels by the cleaned median (AUXCLEAN) instead of the minimum"
+        False,
+        "fill masked pixels with the median image as the detector cleaned it (AUXCLEAN) "
+        "instead of the minimum min2d",
     )
     interactive: Flag = parameter(
-        False, "let a person refine the boundary in the diagram, and look at what is flagged"
+        False,
+        "show the diagram to a person who may refine its boundary, and then the pixels that "
+        "are flagged",
     )
     flux_factor: Annotated[
         Literal["auto"] | Positive | tuple[Positive, ...] | None,
         Accepts("auto, a number > 0, or a list of them, one per exposure"),
-    ] = parameter(None, "flux of each exposure relative to the median")
-    flux_factor_regions: Regions | None = parameter(None, "where flux factors are measured")
+    ] = parameter(
+        None,
+        "flux of each exposure relative to the median image; auto measures it, none takes all "
+        "fluxes as equal",
+    )
+    flux_factor_regions: Regions | None = parameter(
+        None, "regions in which flux factors are measured; none takes the whole image"
+    )
     apply_flux_factor_to: Literal["original", "simulated"] = parameter(
-        "simulated", "what the flux factors are applied to"
+        "simulated",
+        "original divides the exposures by their flux factors; simulated leaves them as they "
+        "are and multiplies the signal that the diagram expects of each",
     )
-    dilation: Growth = parameter(0, "dilation of all masks but MEANCR, after detection", "pixel")
-    regions_to_be_skipped: Regions | None = parameter(None, "regions where nothing is flagged")
+    dilation: Growth = parameter(
+        0,
+        "width by which all masks except MEANCR grow after detection; raise it if faint "
+        "borders of cosmic rays remain",
+        "pixel",
+    )
+    regions_to_be_skipped: Regions | None = parameter(None, "regions in which no pixel is flagged")
     pixels_to_be_flagged_as_cr: Pixels | None = parameter(
-        None, "pixels flagged in MEDIANCR, MEANCRT and each CRMASK, whatever is detected"
+        None, "pixels that are flagged in MEDIANCR, MEANCRT and each CRMASK, whatever is detected"
     )
-    pixels_to_be_ignored_as_cr: Pixels | None = parameter(None, "pixels never flagged")
+    pixels_to_be_ignored_as_cr: Pixels | None = parameter(
+        None, "pixels that are never flagged in any mask"
+    )
     pixels_to_be_ignored_in_mediancr: Pixels | None = parameter(
-        None, "pixels never flagged in MEDIANCR, whatever is flagged in the exposures"
+        None, "pixels that are never flagged in MEDIANCR, but may be flagged in the other masks"
     )
     pixels_to_be_replaced_by_local_median: PixelsAndWidths | None = parameter(
         None,
-        "pixels replaced, in the combinations with masks, by the median of the others in a box "
-        "around them; an even width counts as the next odd one",
+        "pixels that are replaced, in the combinations that use masks, by the median of the "
+        "other pixels in a box around them; an even width counts as the next odd one",
     )
-    verify_cr: Flag = parameter(False, "let a person keep or reject each feature of MEDIANCR")
-    semiwindow: AtLeastOne = parameter(15, "half width of the image around a feature", "pixel")
-    color_scale: Literal["zscale", "minmax"] = parameter("zscale", "grey levels of the figures")
+    verify_cr: Flag = parameter(
+        False, "show each feature of MEDIANCR to a person who keeps or rejects it"
+    )
+    semiwindow: AtLeastOne = parameter(
+        15, "half width of the image that is shown around a feature", "pixel"
+    )
+    color_scale: Literal["zscale", "minmax"] = parameter(
+        "zscale",
+        "range of the grey levels in figures: zscale shows the background best, minmax covers "
+        "all values",
+    )
     maxplots: Annotated[int, WholeNumber(-1)] = parameter(
-        0, "features drawn in each PDF file, the first ones (-1: all, 0: no PDF files)"
+        0,
+        "number of features that are drawn in each PDF file, from the first on; -1 draws all, "
+        "0 writes no PDF files",
     )
 
     @property
@@ -371,6 +413,11 @@ def template(blocks: Iterable[str] | None = None) -> str:
         lines += ["", f"  # ---- {BLOCKS[block].title} ----"]
         for item in describe_block(BLOCKS[block]):
             unit = f" [{item.unit}]" if item.unit else ""
-            lines.append(f"  # {item.description}{unit}: {item.accepted}")
+            comment = [*_wrapped(item.description), *_wrapped(f"accepted{unit}: {item.accepted}")]
+            lines += [f"  # {line}" for line in comment]
             lines.append(f"  {item.name}: {yaml_value(item.default)}")
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _COMMENT_WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -1,11 +1,14 @@
-"""The order of steps: from a stack to masks, from masks to combined images."""
+"""The order of steps: from a stack to masks, from masks to combined images.
+
+`prepare` takes statistics, finds how the exposures differ and runs the detector of one image;
+`Prepared.compare` makes the criterion that compares the exposures; `Prepared.flag` makes the
+masks. `detect` does all three.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,27 +16,29 @@ from typing import Any
 import numpy as np
 
 from crdetect.combine import Combination, Combiner, combine
-from crdetect.detectors import make_detector
-from crdetect.equivalence.flux import FluxFactors, divided, measure_flux, number_at_median
-from crdetect.equivalence.model import ExposureModel, fit_exposure_model
-from crdetect.equivalence.offsets import aligned, check_region
+from crdetect.criteria import CRITERIA, Criterion
+from crdetect.detectors import REGISTRY, Resources, make_detector
+from crdetect.detectors.each_image import DetectorHits, detect_in_each_image
+from crdetect.equality import by_value
+from crdetect.equivalence.flux import FluxFactors
+from crdetect.equivalence.model import ExposureModel
+from crdetect.equivalence.observation import Observation, Progress, observe
 from crdetect.errors import InputError
 from crdetect.fill import masked_median
-from crdetect.joint.detection import JointHits, find_jointly
 from crdetect.masks import (
     Features,
     Hits,
+    ImageHits,
     Masks,
     Selection,
+    code_meanings,
     dilate,
     features_touching,
     pixel_mask,
     region_mask,
 )
-from crdetect.mm.analytic import check_available
 from crdetect.mm.boundary import Boundary
-from crdetect.mm.method import MedianMinimum, Observed, make_diagram
-from crdetect.mm.parameters import MM
+from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.quality import Quality, assess
@@ -41,90 +46,106 @@ from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was found in the images beside median2d.
-
-    Attributes
-    ----------
-    stack : Stack
-        The exposures as they were compared: divided by their flux where parameters ask for it.
-    mean : Hits
-        What each method found in mean2d.
-    exposures : tuple of N Hits
-        What each method found in each exposure.
-    """
-
-    stack: Stack
-    mean: Hits
-    exposures: tuple[Hits, ...]
-
-
+@by_value
 @dataclass(frozen=True)
 class Detection:
-    """All that a run finds out.
+    """Masks, and all that a run found on the way to them.
 
     Attributes
     ----------
     parameters : Parameters
         What was asked for.
-    statistics : Statistics
-        min2d, median2d, mean2d, max2d of the stack.
+    observation : Observation
+        The exposures as they were compared, and how they differ.
+    detector_hits : DetectorHits
+        What the detector of one image found in each image.
+    criterion : Criterion or None
+        What compared the exposures; None where ``crmethod`` names a detector alone.
     masks : Masks
         The masks.
     codes : (rows, columns) array of uint8
         Which method flagged each pixel of MEDIANCR (`crdetect.masks`).
+    hits : ImageHits
+        Pixels that each method flagged in each image.
     auxclean : (rows, columns) array of float32
         The median with its cosmic rays replaced, ADU.
-    diagram : MedianMinimum or None
-        None when M.M.Cosmic does not take part.
-    flux : FluxFactors
-        Flux of each exposure.
-    evidence : Evidence
-        What was found in the other images.
-    observed : Observed or None
-        What was known of the exposures when pixels were flagged.
     """
 
     parameters: Parameters
-    statistics: Statistics
+    observation: Observation
+    detector_hits: DetectorHits
+    criterion: Criterion | None
     masks: Masks
     codes: np.ndarray
+    hits: ImageHits
     auxclean: np.ndarray
-    diagram: MedianMinimum | None
-    flux: FluxFactors
-    evidence: Evidence
-    observed: Observed | None = None
+
+    @property
+    def statistics(self) -> Statistics:
+        """min2d, median2d, mean2d and max2d of the exposures as they were compared."""
+        return self.observation.statistics
+
+    @property
+    def flux(self) -> FluxFactors:
+        """Flux of each exposure."""
+        return self.observation.flux
 
     @property
     def exposure_model(self) -> ExposureModel | None:
-        """How the exposures differ; None where that was not asked for."""
-        return None if self.observed is None else self.observed.exposure_model
+        """Differences and noise model fitted to the exposures; None where they were not fitted."""
+        return self.observation.exposure_model
+
+    @property
+    def diagram(self) -> MedianMinimum | None:
+        """The Median-Minimum diagram; None where M.M.Cosmic did not take part."""
+        return self.criterion if isinstance(self.criterion, MedianMinimum) else None
 
     @cached_property
     def quality(self) -> Quality:
-        """Checks of the result. They take a while, and are made when they are asked for."""
-        if self.observed is None:
-            return Quality()
-        return assess(self.observed, self.masks, self.diagram, self.parameters)
+        """Checks of the result. They take a while, and are made when they are first asked for."""
+        return assess(
+            self.observation,
+            self.detector_hits.anywhere(),
+            self.masks,
+            self.diagram,
+            self.parameters,
+        )
 
-    @property
+    @cached_property
     def features(self) -> Features:
         """The features of MEDIANCR."""
         return Features.of(self.codes)
 
-    @property
+    @cached_property
     def problematic(self) -> Features:
         """Groups of pixels masked in all exposures; codes are those of MEDIANCR, 0 outside it."""
         return Features.where(self.masks.crmasks.all(axis=0), self.codes)
 
+    @property
+    def code_meanings(self) -> dict[int, str]:
+        """What each code of a pixel means in this run, in words."""
+        method = self.parameters.general.method
+        title = REGISTRY[method.detector].block.title if method.detector else None
+        return code_meanings(title, method.label)
+
     def used(self) -> dict[str, Any]:
-        """Values of the parameters that were found out in the run, by their names."""
+        """Values of the parameters that the run measured or drew, by their names."""
         used = self.diagram.used() if self.diagram else {}
         return used | ({"flux_factor": list(self.flux.factors)} if self.flux.measured else {})
+
+    def findings(self) -> dict[str, str]:
+        """Values that the run measured or drew, rounded for people, by their names."""
+        found = self.used()
+        if self.parameters.mm.mm_seed is not None:
+            found.pop("mm_seed", None)  # it was given
+        texts = {name: str(np.round(value, 4).tolist()) for name, value in found.items()}
+        diagram = self.diagram
+        if diagram is not None and diagram.shape is not None:
+            texts["mm_nbinom_shape"] = str(diagram.shape)  # with its error
+        if diagram is not None and diagram.expected_above is not None:
+            texts["clean pixels expected above the boundary"] = f"{diagram.expected_above:.3g}"
+        return texts
 
     def repeating(self) -> Parameters:
         """Make the parameters that give the same masks again, without a person."""
@@ -137,25 +158,50 @@ class Detection:
         alone = {"interactive": False, "verify_cr": False}
         return Parameters.from_mapping(self.parameters.to_mapping() | used | alone)
 
-    def combine(self, stack: Stack, noise: Noise) -> dict[str, Combination]:
+    def combine(
+        self, stack: Stack | None = None, noise: Noise | None = None
+    ) -> dict[str, Combination]:
         """Combine the exposures with these masks, as the parameters ask for.
 
-        Where they were matched, the noise that gives the variance of single values is that of the
-        fitted model.
+        Where the exposures were matched, the noise that gives the variance of single values is
+        that of the fitted model; where they were divided by flux factors, so is the noise.
+
+        Parameters
+        ----------
+        stack, noise : Stack, Noise, optional
+            Not needed, since the detection holds both. They are accepted from callers that
+            still give what they gave to `detect`.
+
+        Raises
+        ------
+        InputError
+            If the stack or the noise is not the one that was given to `detect`.
         """
-        general = self.parameters.general
-        if self.exposure_model is not None:
-            noise = self.exposure_model.noise(noise)
-        if general.divides_by_flux:
-            stack = divided(stack, self.flux.factors)
+        self._check_given(stack, noise)
+        general, observation = self.parameters.general, self.observation
         return combine(
-            stack,
-            self.statistics,
+            observation.stack,
+            observation.statistics,
             self.masks,
-            noise,
+            observation.combining_noise,
             self.auxclean if general.use_auxmedian else None,
             general.pixels_to_be_replaced_by_local_median,
         )
+
+    def _check_given(self, stack: Stack | None, noise: Noise | None) -> None:
+        given = self.observation.given
+        if stack is not None and not np.array_equal(
+            stack.exposures, given.exposures, equal_nan=True
+        ):
+            raise InputError(
+                "combine: these are not the exposures that the masks were made of; leave the "
+                "stack out, since the detection holds it"
+            )
+        if noise is not None and noise != self.observation.noise:
+            raise InputError(
+                "combine: this is not the noise that the masks were made with; leave it out, "
+                "since the detection holds it"
+            )
 
 
 def detect(
@@ -192,175 +238,123 @@ def detect(
     InputError
         If the parameters do not fit the exposures.
     """
-    examined = examine(stack, noise, parameters, workers, progress)
-    diagram = examined.make_diagram(parameters.mm, boundary) if examined.uses_mm else None
-    return examined.judge(diagram, parameters)
+    prepared = prepare(stack, noise, parameters, workers, progress)
+    return prepared.flag(prepared.compare(parameters, boundary), parameters)
 
 
+@by_value
 @dataclass(frozen=True)
-class Examined:
-    """What is known of the exposures before pixels are flagged.
+class Prepared:
+    """What is known of the exposures before they are compared.
 
     Attributes
     ----------
-    stack : Stack
-        The exposures, divided by their flux where the parameters ask for it.
-    noise : Noise
-        Of the exposures as they came.
-    statistics : Statistics
-        Of the stack.
-    flux : FluxFactors
-        Flux of each exposure.
-    uses_mm : bool
-        Whether the Median-Minimum diagram takes part.
-    observed : Observed
-        What the diagram is made of.
-    aux : Aux
+    observation : Observation
+        The exposures, and how they differ.
+    detector_hits : DetectorHits
         What the detector of one image found.
-    joint : JointHits or None
-        What joint detection found; None where it does not take part.
-    workers : int
-        Threads.
+    resources : Resources
+        Threads, and the processor of the networks.
     progress : callable
         Called with the name of each step as it begins.
     """
 
-    stack: Stack
-    noise: Noise
-    statistics: Statistics
-    flux: FluxFactors
-    uses_mm: bool
-    observed: Observed
-    aux: Aux
-    joint: JointHits | None
-    workers: int
+    observation: Observation
+    detector_hits: DetectorHits
+    resources: Resources
     progress: Progress
 
-    def make_diagram(self, mm: MM, boundary: Boundary | None = None) -> MedianMinimum:
-        """Make the Median-Minimum diagram; see `crdetect.mm.method.make_diagram`."""
-        self.progress("making the Median-Minimum diagram")
-        return make_diagram(self.observed, mm, self.workers, boundary)
+    def compare(self, parameters: Parameters, boundary: Boundary | None = None) -> Criterion | None:
+        """Make the criterion that ``crmethod`` asks for; None where it names a detector alone.
 
-    def judge(self, diagram: MedianMinimum | None, parameters: Parameters) -> Detection:
+        Parameters
+        ----------
+        parameters : Parameters
+            Those of the criterion.
+        boundary : Boundary, optional
+            Boundary of an earlier run, taken instead of a new one.
+        """
+        kind = CRITERIA.get(parameters.general.criterion)
+        if kind is None:
+            return None
+        self.progress(kind.step)
+        return kind.compare(
+            self.observation, self.detector_hits, parameters, self.resources, boundary
+        )
+
+    def flag(self, criterion: Criterion | None, parameters: Parameters) -> Detection:
         """Flag pixels and make the masks.
 
         Parameters
         ----------
-        diagram : MedianMinimum or None
-            None where M.M.Cosmic does not take part.
+        criterion : Criterion or None
+            None where a detector works alone.
         parameters : Parameters
-            Those the exposures were examined with, or others that differ in what the user decides
-            about pixels, in dilations and in the diagram.
+            Those that `prepare` was given, or others that differ in what the user decides about
+            pixels, in dilations and in the diagram.
         """
         self.progress("flagging")
-        statistics, aux = self.statistics, self.aux
-        selection, selection_of_median = _selections(parameters, self.stack.shape)
-        across = self.joint and _Jointly(self.joint, statistics)
-        if diagram is not None:
-            across = _ByDiagram(diagram, statistics, parameters.mm.mm_dilation)
-        judge = _Judge(statistics, selection, across, parameters)
-        judge_of_median = replace(judge, selection=selection_of_median)
-        median_hits = judge_of_median.hits("median2d", aux.median, statistics.median2d)
-        mediancr = judge_of_median.complete(median_hits)
-        evidence = judge.evidence(aux, self.stack)
-        meancrt = judge.complete(evidence.mean) | mediancr
-        crmasks = np.empty(self.stack.exposures.shape, bool)
-        for crmask, hits in zip(crmasks, evidence.exposures, strict=True):
-            np.logical_and(judge.complete(hits), meancrt, out=crmask)
-
-        auxclean = _fill_what_aux_missed(aux.auxclean, mediancr, median_hits.aux)
-        self.progress("cleaning the combined mean")
-        meancr = _detect_in_meancr(self, parameters, crmasks, auxclean)
-        masks = Masks(
-            mediancr, meancrt, crmasks, selection.detectable(meancr) & statistics.detectable
+        observation, found = self.observation, self.detector_hits
+        selection, selection_of_median = _selections(parameters, observation.stack.shape)
+        flagging = _Flagging(observation, selection, criterion, parameters.general.dilation)
+        in_median = replace(flagging, selection=selection_of_median)
+        hits = ImageHits(
+            in_median.hits("median2d", found.median),
+            flagging.hits("mean2d", found.mean),
+            tuple(flagging.hits(i, mask) for i, mask in enumerate(found.exposures)),
         )
-        codes = median_hits.codes(mediancr)
+        mediancr = in_median.complete(hits.median)
+        meancrt = flagging.complete(hits.mean) | mediancr
+        crmasks = np.empty(observation.stack.exposures.shape, bool)
+        for crmask, own in zip(crmasks, hits.exposures, strict=True):
+            np.logical_and(flagging.complete(own), meancrt, out=crmask)
+
+        auxclean = _fill_what_aux_missed(found.auxclean, mediancr, hits.median.aux)
+        self.progress("cleaning the combined mean")
+        meancr = self._detect_in_meancr(parameters, crmasks, auxclean)
+        meancr = selection.detectable(meancr) & observation.statistics.detectable
         return Detection(
             parameters,
-            statistics,
-            masks,
-            codes,
+            observation,
+            found,
+            criterion,
+            Masks(mediancr, meancrt, crmasks, meancr),
+            hits.median.codes(mediancr),
+            hits,
             auxclean,
-            diagram,
-            self.flux,
-            evidence,
-            self.observed,
         )
 
+    def _detect_in_meancr(
+        self, parameters: Parameters, crmasks: np.ndarray, auxclean: np.ndarray
+    ) -> np.ndarray:
+        """Run the detector of one image on the mean of the unmasked exposures."""
+        observation = self.observation
+        if parameters.general.detector is None:
+            return np.zeros(observation.stack.shape, bool)
+        noise = observation.typical_noise
+        combiner = Combiner(observation.stack, observation.statistics, noise)
+        use_aux = parameters.general.use_auxmedian
+        filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum
+        meancr = combiner.masked_mean(crmasks, filling)
+        return make_detector(parameters, self.resources.workers).detect(meancr.value, noise).mask
 
-def examine(
+
+def prepare(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
     workers: int | None = None,
     progress: Progress = _logger.debug,
-) -> Examined:
-    """Do what comes before the diagram: statistics, flux, and the detector of one image.
+) -> Prepared:
+    """Do what comes before the exposures are compared: statistics, flux, detector of one image.
 
-    `detect` goes on with `Examined.make_diagram` and `Examined.judge`; its arguments are the same.
+    `detect` goes on with `Prepared.compare` and `Prepared.flag`; its arguments are the same.
     """
-    workers = workers or os.cpu_count() or 1
+    resources = Resources(workers or os.cpu_count() or 1, parameters.general.device)
     check(stack, noise, parameters)
-    progress("statistics of the stack")
-    statistics = stack.statistics(parameters.general.mm_cr_coincidences)
-    flux = _find_flux(stack, statistics, noise, parameters, progress)
-    noises, factors = [noise] * len(stack), flux.factors
-    if parameters.general.divides_by_flux:
-        stack = divided(stack, flux.factors)
-        statistics = stack.statistics(parameters.general.mm_cr_coincidences)
-        noises = [noise.divided(factor) for factor in flux.factors]
-        factors = [1.0] * len(stack)
-
-    exposure_model = joint = None
-    if parameters.models_exposures:
-        progress("matching the exposures")
-        exposure_model = fit_exposure_model(stack, noise, parameters.jt, workers)
-    if parameters.general.uses_joint:
-        progress("joint detection")
-        joint = find_jointly(stack, statistics, noise, exposure_model, parameters.jt)
-    aux = _detect_in_each_image(
-        stack, statistics, [noise, noise, *noises], parameters, workers, progress
-    )
-    hits = aux.median, aux.anywhere()
-    observed = Observed(
-        stack, statistics, noises, factors, *hits, aux.clean_exposures, exposure_model
-    )
-    uses_mm = parameters.general.uses_mm
-    return Examined(
-        stack, noise, statistics, flux, uses_mm, observed, aux, joint, workers, progress
-    )
-
-
-def _find_flux(
-    stack: Stack,
-    statistics: Statistics,
-    noise: Noise,
-    parameters: Parameters,
-    progress: Progress,
-) -> FluxFactors:
-    general = parameters.general
-    if general.flux_factor is None:
-        return FluxFactors((1.0,) * len(stack))
-    if general.flux_factor == "auto":
-        progress("measuring flux factors")
-        flux = _measure_flux(stack, statistics, noise, parameters)
-        _logger.info("flux_factor: %s", [round(factor, 4) for factor in flux.factors])
-        return flux
-    factors = np.broadcast_to(general.flux_factor, len(stack))
-    return FluxFactors(tuple(factors.tolist()))
-
-
-def _measure_flux(
-    stack: Stack, statistics: Statistics, noise: Noise, parameters: Parameters
-) -> FluxFactors:
-    regions = parameters.general.flux_factor_regions
-    selected = region_mask(regions, stack.shape, "flux_factor_regions") | (regions is None)
-    if not (parameters.general.uses_mm and parameters.mm.has_offsets):
-        return measure_flux(stack, noise, statistics.median2d, selected)
-    # at the edge of a trace the ratio of two pixels is one of places, not of fluxes
-    there = aligned(stack, noise, parameters.mm)
-    flux = measure_flux(there, noise, there.statistics().median2d, selected)
-    return replace(flux, number_at_median=number_at_median(stack, statistics.median2d))
+    observation = observe(stack, noise, parameters, resources.workers, progress)
+    hits = detect_in_each_image(observation, parameters, resources, progress)
+    return Prepared(observation, hits, resources, progress)
 
 
 def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
@@ -377,21 +371,21 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
     make_detector(parameters).check(stack.shape)
     noise.check_shape(stack.shape)
     stack.check_coincidences(parameters.general.mm_cr_coincidences)
-    general, mm, shape = parameters.general, parameters.mm, stack.shape
-    if len(stack) < 3 and not general.uses_joint:
+    general, shape = parameters.general, stack.shape
+    fewest = general.method.fewest_exposures
+    if len(stack) < fewest:
         raise InputError(
-            f"crmethod: {general.crmethod} needs at least 3 exposures, not {len(stack)}; accepted "
-            "for two: joint, joint_lacosmic and its like"
+            f"crmethod: {general.crmethod} needs at least {fewest} exposures, not {len(stack)}; "
+            "accepted for two: joint, joint_lacosmic and its like"
         )
-    _check_one_per_exposure("flux_factor", general.flux_factor, len(stack))
+    factors = general.flux_factor
+    if isinstance(factors, tuple) and len(factors) != len(stack):
+        raise InputError(
+            f"flux_factor has {len(factors)} values for {len(stack)} exposures: one each is needed"
+        )
     region_mask(general.flux_factor_regions, shape, "flux_factor_regions")
-    if general.uses_mm:
-        _check_one_per_exposure("mm_xy_offsets", mm.mm_xy_offsets, len(stack))
-        if mm.mm_crosscorr_region is not None:
-            region_mask([mm.mm_crosscorr_region], shape, "mm_crosscorr_region")
-            check_region(*mm.mm_crosscorr_region)
-        if mm.mm_simulation == "analytic":
-            check_available(len(stack), general.mm_cr_coincidences)
+    if general.criterion is not None:
+        CRITERIA[general.criterion].check(stack, parameters)
     if parameters.models_exposures and general.divides_by_flux:
         raise InputError(
             "joint detection and mm_synthetic: adaptive find out by themselves how fluxes differ: "
@@ -415,135 +409,33 @@ def _selections(parameters: Parameters, shape: tuple[int, int]) -> tuple[Selecti
     return Selection(skipped, flagged, ignored), Selection(skipped, flagged, ignored | more)
 
 
-def _check_one_per_exposure(name: str, values: Any, n: int) -> None:
-    if isinstance(values, tuple) and len(values) != n:
-        raise InputError(f"{name} has {len(values)} values for {n} exposures: one each is needed")
-
-
+@by_value
 @dataclass(frozen=True)
-class Aux:
-    """What the detector of one image found in each image, and the images it cleaned.
+class _Flagging:
+    """The rule by which a pixel of an image is flagged, from what each method found."""
 
-    Attributes
-    ----------
-    median, mean : (rows, columns) arrays of bool
-        What it flagged in median2d and mean2d.
-    exposures : list of N (rows, columns) arrays of bool
-        What it flagged in each exposure.
-    auxclean : (rows, columns) array of float32
-        The median as it cleaned it, ADU.
-    clean_exposures : list of N (rows, columns) arrays of float32 or None
-        The exposures as it cleaned them, ADU; None where they are not needed.
-    """
-
-    median: np.ndarray
-    mean: np.ndarray
-    exposures: list[np.ndarray]
-    auxclean: np.ndarray
-    clean_exposures: list[np.ndarray]
-
-    def anywhere(self) -> np.ndarray:
-        """Where the median or any exposure is flagged."""
-        return np.logical_or.reduce([self.median, *self.exposures])
-
-
-def _detect_in_each_image(
-    stack: Stack,
-    statistics: Statistics,
-    noises: Sequence[Noise],
-    parameters: Parameters,
-    workers: int,
-    progress: Progress,
-) -> Aux:
-    """Run the detector; ``noises`` are those of median2d, mean2d and each exposure."""
-    detector = make_detector(parameters, workers)
-    keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
-    images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
-    images |= {f"exposure {i}": image for i, image in enumerate(stack.exposures, start=1)}
-
-    def run(name: str, image: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray | None]:
-        if parameters.general.detector:
-            progress(f"{parameters.general.detector} in {name}")
-        result = detector.detect(image, noise)
-        _logger.info("%s: %d pixels by aux", name, np.count_nonzero(result.mask))
-        kept = name == "median2d" or (keep_clean and name != "mean2d")
-        return result.mask, result.image_adu if kept else None
-
-    with ThreadPoolExecutor(workers) as pool:
-        (median, auxclean), (mean, _), *rest = pool.map(run, images, images.values(), noises)
-    masks, cleaned = zip(*rest, strict=True)
-    return Aux(median, mean, list(masks), auxclean, list(cleaned))
-
-
-@dataclass(frozen=True)
-class _ByDiagram:
-    """What the Median-Minimum diagram says of an image."""
-
-    diagram: MedianMinimum
-    statistics: Statistics
+    observation: Observation
+    selection: Selection
+    criterion: Criterion | None
     dilation: int
 
-    def exceeds(self, image_adu: np.ndarray) -> np.ndarray:
-        """Tell where a hit may be: detections in one image need a pixel there."""
-        return self.diagram.criterion.beyond_threshold(image_adu, self.statistics)
-
-    def flag(self, _which: str | int, image_adu: np.ndarray) -> np.ndarray:
-        """Flag the pixels of an image."""
-        return self.diagram.criterion.flag(image_adu, self.statistics)
-
-
-@dataclass(frozen=True)
-class _Jointly:
-    """What joint detection says of an image."""
-
-    joint: JointHits
-    statistics: Statistics
-    dilation: int = 0
-
-    def exceeds(self, image_adu: np.ndarray) -> np.ndarray:
-        """Tell where a hit may be: detections in one image need a pixel there."""
-        return image_adu - self.statistics.min2d > self.joint.limit_adu
-
-    def flag(self, which: str | int, _image_adu: np.ndarray) -> np.ndarray:
-        """Flag the pixels of median2d, mean2d or an exposure (its index)."""
-        if which == "median2d":
-            return self.joint.mediancr
-        return self.joint.crmasks.any(axis=0) if which == "mean2d" else self.joint.crmasks[which]
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Decides what is flagged in an image, from what each method says."""
-
-    statistics: Statistics
-    selection: Selection
-    across: _ByDiagram | _Jointly | None
-    parameters: Parameters
-
-    def hits(self, which: str | int, aux: np.ndarray, image_adu: np.ndarray) -> Hits:
+    def hits(self, which: str | int, aux: np.ndarray) -> Hits:
         """Bring both methods together for one image: median2d, mean2d or an exposure's index."""
-        aux = self.selection.detectable(aux & self.statistics.detectable)
-        if self.across is None:
+        detectable = self.observation.statistics.detectable
+        aux = self.selection.detectable(aux & detectable)
+        if self.criterion is None:
             return Hits(aux, np.zeros_like(aux))
         if aux.any():
-            aux = features_touching(aux, self.across.exceeds(image_adu))
-        found = self.selection.detectable(self.across.flag(which, image_adu))
-        return Hits(aux, self._grow(found, image_adu))
-
-    def evidence(self, aux: Aux, stack: Stack) -> Evidence:
-        """Bring both methods together for mean2d and each exposure."""
-        images = enumerate(zip(aux.exposures, stack.exposures, strict=True))
-        exposures = tuple(self.hits(i, mask, exposure) for i, (mask, exposure) in images)
-        return Evidence(stack, self.hits("mean2d", aux.mean, self.statistics.mean2d), exposures)
-
-    def _grow(self, found: np.ndarray, image_adu: np.ndarray) -> np.ndarray:
-        grown = dilate(found, self.across.dilation)
-        return self.selection.detectable(grown & self.statistics.detectable & ~np.isnan(image_adu))
+            aux = features_touching(aux, self.criterion.beyond_threshold(which))
+        found = self.selection.detectable(self.criterion.flag(which))
+        grown = dilate(found, self.criterion.dilation)
+        present = ~np.isnan(self.observation.image(which))
+        return Hits(aux, self.selection.detectable(grown & detectable & present))
 
     def complete(self, hits: Hits) -> np.ndarray:
         """Apply the user's decisions and the global dilation."""
-        complete = self.selection.complete(hits.union, self.parameters.general.dilation)
-        return complete & self.statistics.detectable
+        complete = self.selection.complete(hits.union, self.dilation)
+        return complete & self.observation.statistics.detectable
 
 
 def _fill_what_aux_missed(
@@ -554,16 +446,3 @@ def _fill_what_aux_missed(
     return (
         np.where(missed, masked_median(auxclean, mediancr), auxclean) if missed.any() else auxclean
     )
-
-
-def _detect_in_meancr(
-    examined: Examined, parameters: Parameters, crmasks: np.ndarray, auxclean: np.ndarray
-) -> np.ndarray:
-    if parameters.general.detector is None:
-        return np.zeros(examined.stack.shape, bool)
-    noise = examined.noise
-    combiner = Combiner(examined.stack, examined.statistics, noise)
-    use_aux = parameters.general.use_auxmedian
-    filling = combiner.interpolated(auxclean) if use_aux else combiner.minimum
-    meancr = combiner.masked_mean(crmasks, filling)
-    return make_detector(parameters, examined.workers).detect(meancr.value, noise).mask

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.exposures import number_or_map
 from crdetect.parameters import Inputs, Parameters
@@ -45,18 +46,26 @@ class BlockInputs(Inputs):
 
     images: tuple[str, ...] = ()
     gain: PositiveOrFile | None = parameter(
-        None, "gain; none: from the instrument profile or the header", "e/ADU"
+        None,
+        "gain, which turns ADU into electrons; none takes it from the instrument profile or "
+        "the header",
+        "e/ADU",
     )
     rnoise: NumberOrFile | None = parameter(
-        None, "read noise; none: from the instrument profile or the header", "ADU"
+        None,
+        "read noise of one exposure, as a standard deviation; none takes it from the "
+        "instrument profile or the header",
+        "ADU",
     )
     bias: AnyOrFile | None = parameter(
         None,
-        "bias level, removed once, on reading; none: from the instrument profile, or 0",
+        "bias level, which is subtracted once, when the exposures are read; none takes it "
+        "from the instrument profile, or 0",
         "ADU",
     )
 
 
+@by_value
 @dataclass(frozen=True)
 class Known:
     """A number or a map of numbers, and where it comes from."""

@@ -17,11 +17,12 @@ import numpy as np
 
 from crdetect.equivalence.flux import measure_flux
 from crdetect.equivalence.nbinom import measure_nbinom_shape
+from crdetect.equivalence.observation import Observation
 from crdetect.equivalence.offsets import LEAST_SIDE_PX, measure_offsets
 from crdetect.errors import InputError
 from crdetect.masks import Masks
 from crdetect.mm.diagram import BINS
-from crdetect.mm.method import MedianMinimum, Observed
+from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 
@@ -100,14 +101,20 @@ class Quality:
 
 
 def assess(
-    observed: Observed, masks: Masks, diagram: MedianMinimum | None, parameters: Parameters
+    observation: Observation,
+    detected: np.ndarray,
+    masks: Masks,
+    diagram: MedianMinimum | None,
+    parameters: Parameters,
 ) -> Quality:
     """Judge a result.
 
     Parameters
     ----------
-    observed : Observed
+    observation : Observation
         The exposures, and what the parameters say of them.
+    detected : (rows, columns) array of bool
+        Pixels that the detector of one image flagged in the median or in any exposure.
     masks : Masks
         The masks.
     diagram : MedianMinimum or None
@@ -122,7 +129,7 @@ def assess(
     """
     checks = [*_of_masks(masks)]
     checks += [] if diagram is None else _of_boundary(diagram, parameters)
-    return Quality((*checks, *_of_equivalence(observed, masks, diagram, parameters)))
+    return Quality((*checks, *_of_equivalence(observation, detected, masks, diagram, parameters)))
 
 
 def assess_stored(masks: Masks, made: Verdict | None, forced: str | None) -> Quality:
@@ -244,23 +251,27 @@ def _number_above(diagram: MedianMinimum) -> float:
 
 
 def _of_equivalence(
-    observed: Observed, masks: Masks, diagram: MedianMinimum | None, parameters: Parameters
+    observation: Observation,
+    detected: np.ndarray,
+    masks: Masks,
+    diagram: MedianMinimum | None,
+    parameters: Parameters,
 ) -> Iterator[Check]:
     """Compare the exposures with each other, as far as the parameters do not allow for that."""
-    if observed.exposure_model is not None:  # the differences were measured, and allowed for
-        yield from _of_exposure_model(observed)
+    if observation.exposure_model is not None:  # the differences were measured, and allowed for
+        yield from _of_exposure_model(observation)
         return
-    usable = ~masks.meancrt & ~observed.hits & np.isfinite(observed.stack.exposures).all(axis=0)
+    usable = ~masks.meancrt & ~detected & np.isfinite(observation.stack.exposures).all(axis=0)
     advice = _Advice(parameters)
-    yield from _of_flux(observed, usable, advice)
-    yield from _of_offsets(observed, diagram, advice)
-    yield from _of_spread(observed, usable, diagram, advice)
-    yield from _of_faint_pixels(observed, usable)
+    yield from _of_flux(observation, usable, advice)
+    yield from _of_offsets(observation, diagram, advice)
+    yield from _of_spread(observation, usable, diagram, advice)
+    yield from _of_faint_pixels(observation, usable)
 
 
-def _of_exposure_model(observed: Observed) -> Iterator[Check]:
+def _of_exposure_model(observation: Observation) -> Iterator[Check]:
     """Judge what is left of the differences, and the read noise as measured."""
-    exposure_model = observed.exposure_model
+    exposure_model = observation.exposure_model
     ratio = float(np.sqrt(np.percentile(exposure_model.inflation[::4, ::4], _MATCHED_PERCENT)))
     yield Check(
         f"noise used relative to photons and read noise, in {_MATCHED_PERCENT:g} % of the pixels",
@@ -271,7 +282,7 @@ def _of_exposure_model(observed: Observed) -> Iterator[Check]:
         "weak hits are lost there",
     )
     measured, error = exposure_model.noise_model.measured_rnoise_e
-    told = float(np.sqrt(np.mean(np.square(observed.noises[0].rnoise_e))))
+    told = float(np.sqrt(np.mean(np.square(observation.noises[0].rnoise_e))))
     if told == 0 or not error < _TELLING * max(measured, told):
         return
     ratio = measured / told
@@ -319,13 +330,13 @@ class _Advice:
         return f"{text}; look at diagnostic_mediancr.png for what is flagged because of that"
 
 
-def _of_flux(observed: Observed, usable: np.ndarray, advice: _Advice) -> Iterator[Check]:
-    statistics = observed.statistics
+def _of_flux(observation: Observation, usable: np.ndarray, advice: _Advice) -> Iterator[Check]:
+    statistics = observation.statistics
     try:
-        flux = measure_flux(observed.stack, observed.noises[0], statistics.median2d, usable)
+        flux = measure_flux(observation.stack, observation.noises[0], statistics.median2d, usable)
     except InputError:  # too few bright pixels to tell
         return
-    ratios = np.array(flux.factors) / observed.factors * np.median(observed.factors)
+    ratios = np.array(flux.factors) / observation.factors * np.median(observation.factors)
     worst = int(np.argmax(np.abs(ratios - 1)))
     ratio = float(ratios[worst])
     general = advice.parameters.general
@@ -343,15 +354,15 @@ def _of_flux(observed: Observed, usable: np.ndarray, advice: _Advice) -> Iterato
 
 
 def _of_offsets(
-    observed: Observed, diagram: MedianMinimum | None, advice: _Advice
+    observation: Observation, diagram: MedianMinimum | None, advice: _Advice
 ) -> Iterator[Check]:
-    median = observed.statistics.median2d
+    median = observation.statistics.median2d
     if min(median.shape) < LEAST_SIDE_PX:
         return
     region = _most_structured(np.nan_to_num(median))
-    images = _without_peaks(observed, region)
+    images = _without_peaks(observation, region)
     whole = (slice(None), slice(None))
-    noises = [noise.select(region) for noise in observed.noises]
+    noises = [noise.select(region) for noise in observation.noises]
     found = measure_offsets(images, noises, whole)
     expected = np.zeros_like(found.xy_px)
     if diagram is not None and diagram.offsets is not None:
@@ -374,15 +385,15 @@ def _of_offsets(
     )
 
 
-def _without_peaks(observed: Observed, region: tuple[slice, slice]) -> list[np.ndarray]:
+def _without_peaks(observation: Observation, region: tuple[slice, slice]) -> list[np.ndarray]:
     """Cut the exposures, with cosmic rays cut off above the highest median around.
 
     The masks are of no use here: where exposures differ, they hold the differences too.
     """
-    median = np.nan_to_num(observed.statistics.median2d[region])
+    median = np.nan_to_num(observation.statistics.median2d[region])
     highest = cv2.dilate(median, np.ones((_NEAR_PX, _NEAR_PX), np.uint8))
     images = []
-    for exposure, noise in zip(observed.stack.exposures, observed.noises, strict=True):
+    for exposure, noise in zip(observation.stack.exposures, observation.noises, strict=True):
         image = np.where(np.isnan(exposure[region]), median, exposure[region])
         variance = noise.select(region).variance_adu2(highest)
         images.append(np.minimum(image, highest + _PEAK_SIGMA * np.sqrt(variance)))
@@ -406,10 +417,10 @@ def _starts(size: int) -> list[int]:
 
 
 def _of_spread(
-    observed: Observed, usable: np.ndarray, diagram: MedianMinimum | None, advice: _Advice
+    observation: Observation, usable: np.ndarray, diagram: MedianMinimum | None, advice: _Advice
 ) -> Iterator[Check]:
     """Compare the spread of bright pixels with the photon statistics."""
-    values, noises = _values(observed, _some(usable))
+    values, noises = _values(observation, _some(usable))
     try:
         kappa = measure_nbinom_shape(values, noises).value
     except InputError:  # too few bright pixels to tell
@@ -432,13 +443,13 @@ def _of_spread(
     )
 
 
-def _of_faint_pixels(observed: Observed, usable: np.ndarray) -> Iterator[Check]:
+def _of_faint_pixels(observation: Observation, usable: np.ndarray) -> Iterator[Check]:
     """Compare the noise of faint pixels with read noise and gain."""
-    median = observed.statistics.median2d
+    median = observation.statistics.median2d
     if np.count_nonzero(usable) < _LEAST_PIXELS:
         return
     faint = usable & (median <= np.percentile(median[_some(usable)], _FAINT_PERCENT))
-    values, noises = _values(observed, _some(faint))
+    values, noises = _values(observation, _some(faint))
     signal = np.maximum(np.mean(values, axis=0), 0)
     variances = [np.broadcast_to(noise.variance_adu2(signal), signal.shape) for noise in noises]
     if not np.min(variances) > 0:  # without any noise nothing can be told of it
@@ -467,13 +478,13 @@ def _some(selected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _values(
-    observed: Observed, pixels: tuple[np.ndarray, np.ndarray]
+    observation: Observation, pixels: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, Sequence[Noise]]:
     """Values of some pixels, divided by the flux factors, and their Poisson noise."""
-    factors = np.array(observed.factors, np.float32)
-    values = np.array([exposure[pixels] for exposure in observed.stack.exposures])
+    factors = np.array(observation.factors, np.float32)
+    values = np.array([exposure[pixels] for exposure in observation.stack.exposures])
     noises = [
         noise.select(pixels).divided(factor)
-        for noise, factor in zip(observed.noises, observed.factors, strict=True)
+        for noise, factor in zip(observation.noises, observation.factors, strict=True)
     ]
     return values / factors[:, np.newaxis], noises

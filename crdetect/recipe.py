@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,39 +30,29 @@ from numina.types.qc import QC
 from pydantic import Field
 
 from crdetect import __version__
-from crdetect.combine import COMBINATIONS, Combination
+from crdetect.catalogue import BESIDE_FITS, patterns
+from crdetect.combine import COMBINATIONS
+from crdetect.control import faults_of_control_file, other_names, warn_of_other_profiles
+from crdetect.equality import by_value
 from crdetect.errors import InputError, Stopped
 from crdetect.exposures import Exposures, image_of, make_exposures, read_image
 from crdetect.interactive import detect_with_person
-from crdetect.loader import AnyImage
+from crdetect.loader import AnyImage, StoppedByPerson
 from crdetect.methods import Method
 from crdetect.output import whole_or_nothing
 from crdetect.parameters import ALIASES, BLOCKS, Parameters
-from crdetect.pipeline import Detection
-from crdetect.products import (
-    PATTERNS,
-    apply_masks,
-    check_applicable,
-    combined_hdul,
-    crmasks_hdul,
-    read_crmasks,
-    read_masks_file,
-    write_problematic,
-    write_tables,
-)
 from crdetect.profiles import BlockInputs, Known, known_of, recognise, with_saturation
-from crdetect.quality import assess_stored
-from crdetect.runfile import requirements_text
+from crdetect.run import DetectionRun, Run, run, run_with_masks
 from crdetect.schema.block import Block, is_none
 from crdetect.schema.kinds import Flag
 from crdetect.schema.words import (
     Described,
     describe_block,
-    is_misspelt,
     unknown_parameter,
     validate_block,
     yaml_value,
 )
+from crdetect.stored import read_crmasks, read_masks_file
 
 # ---------------------------------------------------------------------------------------------
 # Requirements and results
@@ -166,14 +155,11 @@ def described_inputs(model: type[Block]) -> list[Described]:
 
 SCHEMA = {item.name: item for block in BLOCKS.values() for item in describe_block(block)}
 
-_WORK_PATTERNS = tuple(name for name in PATTERNS if not name.endswith(".fits"))
-"""Tables and figures: those of an earlier run go when new ones come."""
-
-
 # ---------------------------------------------------------------------------------------------
 # Recipes
 
 
+@by_value
 @dataclass(frozen=True)
 class Job:
     """An observing block, judged and read.
@@ -217,11 +203,30 @@ class Job:
         }
 
 
-def _too_few(frames: int, *, two: bool) -> list[str]:
+@dataclass(frozen=True)
+class Asked:
+    """What a block asks for beside its requirements.
+
+    Attributes
+    ----------
+    others : dict
+        Values given under names that no requirement has.
+    faults : list of str
+        What is wrong with the block, its control file and its masks.
+    sources : dict of str
+        Where each parameter was given.
+    """
+
+    others: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+def _too_few(frames: int, fewest: int) -> list[str]:
     """Say how many frames a block must have, if it has fewer."""
-    least, text = (2, "two") if two else (3, "three")
-    if frames >= least:
+    if frames >= fewest:
         return []
+    text = {2: "two", 3: "three"}[fewest]
     return [f"frames must be {text} or more equivalent exposures, not {frames}"]
 
 
@@ -235,22 +240,29 @@ class SchemaRecipe(BaseRecipe):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._others: dict[str, Any] = {}
-        self._faults: list[str] = []
-        self._sources: dict[str, str] = {}
+        self._asked = Asked()
 
     def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
         """Build the input; names that no requirement has wait for `run`, which complains."""
-        requirements = self.requirements()
-        self._faults += _faults_of_control_file(ob, dal)
-        _warn_of_other_profiles(ob, dal)
-        self._others = _other_names(ob, dal, requirements)
-        for name in self._others:
+        faults = self.look_at_block(ob, dal)
+        faults += faults_of_control_file(ob, dal)
+        warn_of_other_profiles(ob, dal)
+        others = other_names(ob, dal, self.requirements())
+        for name in others:
             ob.requirements.pop(name, None)
         rinput = super().build_recipe_input(ob, dal)
-        sources = getattr(dal, "sources", {})
-        self._sources = {name: found["source"] for name, found in sources.items()}
+        faults += self.look_at_input(rinput)
+        sources = {name: found["source"] for name, found in getattr(dal, "sources", {}).items()}
+        self._asked = Asked(others, faults, sources)
         return rinput
+
+    def look_at_block(self, _ob: Any, _dal: Any) -> list[str]:
+        """Prepare a block before numina builds the input; return the faults found."""
+        return []
+
+    def look_at_input(self, _rinput: RecipeInput) -> list[str]:
+        """Look at the input that numina has built; return the faults found."""
+        return []
 
     def run(self, rinput: RecipeInput) -> RecipeResult:
         """Run the recipe.
@@ -258,7 +270,8 @@ class SchemaRecipe(BaseRecipe):
         Raises
         ------
         numina.exceptions.ValidationError
-            With all that is wrong with the input, in one line.
+            With all that is wrong with the input, in one line; as StoppedByPerson, if a person
+            stopped the run.
         """
         block = rinput.obresult
         _print_as_numina_does()
@@ -267,9 +280,10 @@ class SchemaRecipe(BaseRecipe):
         except InputError as error:
             line = " ".join(str(error).split())
             raise ValidationError(f"block {block.id} ({block.mode}): {line}") from error
-        except Stopped:
-            self.logger.error("block %s (%s): stopped, no products", block.id, block.mode)  # noqa: TRY400
-            sys.exit(3)
+        except Stopped as stopped:
+            raise StoppedByPerson(
+                f"block {block.id} ({block.mode}): stopped, no products"
+            ) from stopped
 
     def run_qc(self, recipe_input: RecipeInput, recipe_result: RecipeResult) -> RecipeResult:
         """Give the result the verdict of its summary, and log the reasons."""
@@ -300,14 +314,14 @@ class SchemaRecipe(BaseRecipe):
 
     def judge(self, rinput: RecipeInput) -> tuple[Block, Parameters]:
         """Judge the requirements; all faults are told at once."""
-        others = dict(self._others)
+        others = dict(self._asked.others)
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
         n = len(rinput.obresult.frames)
         method = Method.parse(str(values.get("crmethod")))
-        two = "crmethod" not in self.requirements() or method.fewest_exposures == 2
-        faults = _too_few(n, two=two)
-        faults += self._faults
+        fewest = method.fewest_exposures if "crmethod" in self.requirements() else 2
+        faults = _too_few(n, fewest)
+        faults += self._asked.faults
         faults += [unknown_parameter(name, self.requirements()) for name in others]
         inputs, more = validate_block(self.model, self.given(rinput, self.model.model_fields))
         parameters, still_more = Parameters.parse(values)
@@ -319,7 +333,7 @@ class SchemaRecipe(BaseRecipe):
     def _tell_sources(self, values: Mapping[str, Any]) -> None:
         """Tell where parameters were given; those of the block only to the log file."""
         for name, value in values.items():
-            source = self._sources.get(name, "block")
+            source = self._asked.sources.get(name, "block")
             level = logging.DEBUG if source == "block" else logging.INFO
             source += " or configs.yaml" if source == "control file" else ""
             self.logger.log(level, "%s = %s (from the %s)", name, json.dumps(value), source)
@@ -341,60 +355,32 @@ class SchemaRecipe(BaseRecipe):
         exposures = make_exposures(images, headers, names, **values)
         return Job(rinput, inputs, parameters, exposures, known)
 
-    def combined(
-        self, combined: Mapping[str, Combination], job: Job, *remarks: str
-    ) -> dict[str, Any]:
+    def combined(self, finished: Run) -> dict[str, Any]:
         """Make the combined frames, by the names of their results."""
-        header, history = job.exposures.header, [*job.history(), *remarks]
         return {
-            f"combined_{name}": self.signed(combined_hdul(combination, header, history))
-            for name, combination in combined.items()
+            f"combined_{name}": self.signed(finished.combined_hdul(name))
+            for name in finished.combined
         }
 
-    def detect(
-        self, job: Job
-    ) -> tuple[Detection, dict[str, Combination], fits.HDUList, dict[str, Any]]:
-        """Find the cosmic rays, and combine; return also the masks as a product, and a summary.
+    def detect(self, job: Job) -> DetectionRun:
+        """Find the cosmic rays, and combine.
 
         Tables of what was found (CSV), figures (PNG, PDF), the report and ``params_used.yaml`` go
         to the work folder.
         """
-        exposures = job.exposures
-        detection = detect_with_person(
-            exposures.stack, exposures.noise, job.parameters, progress=self.logger.info
+        finished = run(
+            job.exposures,
+            job.parameters,
+            history=job.history(),
+            preamble="# These requirements of the block give the same masks again.\n",
+            progress=self.logger.info,
+            detect=detect_with_person,
         )
-        masks = self.signed(
-            crmasks_hdul(detection, exposures.header, job.history(), exposures.identities)
-        )
-        combined = detection.combine(exposures.stack, exposures.noise)
-        self._write_tables_and_figures(detection, combined, job.history())
-        summary = {
-            "masks_uuid": masks[0].header["UUID"],
-            "masked_pixels": {
-                hdu.name: hdu.header["NPMASKED"] for hdu in masks if "NPMASKED" in hdu.header
-            },
-            "features": detection.features.counts(),
-            "used": {name: str(value) for name, value in detection.used().items()},
-            "quality": detection.quality.to_mapping(),
-        }
-        self.logger.info("masks %s: %s", summary["masks_uuid"], summary["masked_pixels"])
-        return detection, combined, masks, summary | job.summary()
-
-    def _write_tables_and_figures(
-        self, detection: Detection, combined: Mapping[str, Combination], history: list[str]
-    ) -> None:
-        from crdetect.plots import save_all
-
-        with whole_or_nothing(Path(), _WORK_PATTERNS) as folder:
-            self.logger.info("writing tables")
-            write_tables(detection.features, folder)
-            write_problematic(detection.problematic, folder)
-            text = requirements_text(detection.repeating())
-            (folder / "params_used.yaml").write_text(
-                f"# These requirements of the block give the same masks again.\n{text}",
-                encoding="utf-8",
-            )
-            save_all(detection, combined, history, folder, self.logger.info)
+        with whole_or_nothing(Path(), patterns(BESIDE_FITS)) as folder:
+            finished.write(folder, BESIDE_FITS)
+        summary = finished.summary()
+        self.logger.info("masks %s: %s", finished.uuid, summary["masked_pixels"])
+        return finished
 
     def signed(self, hdul: fits.HDUList) -> fits.HDUList:
         """Say in the header which recipe made a product."""
@@ -405,13 +391,13 @@ class SchemaRecipe(BaseRecipe):
 class AnyInstrumentRecipe(SchemaRecipe):
     """Reads images of any instrument; a profile tells what is known of it."""
 
-    def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
-        """Build the input, with the profile whose keys the first frame has."""
+    def look_at_block(self, ob: Any, dal: Any) -> list[str]:
+        """Give the block the profile whose keys the first frame has."""
         try:
             _recognise_instrument(ob, dal)
         except InputError as error:
-            self._faults.append(str(error))
-        return super().build_recipe_input(ob, dal)
+            return [str(error)]
+        return []
 
     def read(self, rinput: RecipeInput) -> Job:
         """Judge the requirements, then read the frames."""
@@ -434,11 +420,11 @@ class CrDetectionRecipe(AnyInstrumentRecipe):
 
     def reduce(self, job: Job) -> RecipeResult:
         """Detect, and combine with what was found."""
-        _, combined, masks, summary = self.detect(job)
+        finished = self.detect(job)
         return self.create_result(
-            crmasks=masks,
-            summary=summary,
-            **self.combined(combined, job, f"masks UUID: {summary['masks_uuid']}"),
+            crmasks=self.signed(finished.crmasks_hdul()),
+            summary=finished.summary() | job.summary(),
+            **self.combined(finished),
         )
 
 
@@ -458,44 +444,42 @@ class CrCombinationRecipe(AnyInstrumentRecipe):
     RecipeResult = CombinedResult
     summary = Result(Value("a summary"), "the masks, gain and noise, quality")
 
-    def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
-        """Build the input, and look if the masks are there before numina links or copies them."""
-        rinput = super().build_recipe_input(ob, dal)
+    def look_at_input(self, rinput: RecipeInput) -> list[str]:
+        """Look if the masks are there before numina links or copies them."""
         if rinput.crmasks is None:
-            self._faults.append(_NO_MASKS)
-            return rinput
+            return [_NO_MASKS]
         # as numina does: 'data/..' is the folder above, be data a link or not
         path = Path(os.path.normpath(self.data_folder / rinput.crmasks.filename))
-        if not path.is_file():
-            self._faults.append(f"crmasks: no file {rinput.crmasks.filename}, that is {path}")
-            rinput.crmasks = None
-        return rinput
+        if path.is_file():
+            return []
+        fault = f"crmasks: no file {rinput.crmasks.filename}, that is {path}"
+        rinput.crmasks = None
+        return [fault]
 
     def reduce(self, job: Job) -> RecipeResult:
         """Combine with the masks."""
-        exposures, frame = job.exposures, job.rinput.crmasks
+        frame = job.rinput.crmasks
         if frame.frame is None:
             stored = read_masks_file(Path(frame.filename))
         else:
             stored = read_crmasks(frame.frame, frame.filename or "crmasks")
-        forced = check_applicable(stored, exposures, job.inputs.force)
         given = self.given(job.rinput, ["use_auxmedian"])
-        use_auxmedian = stored.uses_auxmedian(job.parameters, given)
+        finished = run_with_masks(
+            job.exposures,
+            stored,
+            job.parameters.general.use_auxmedian if given else None,
+            force=job.inputs.force,
+            history=job.history(),
+            progress=self.logger.info,
+        )
         self.logger.info(
-            "masks %s of %s, use_auxmedian = %s", stored.uuid, frame.filename, use_auxmedian
+            "masks %s of %s, use_auxmedian = %s",
+            stored.uuid,
+            frame.filename,
+            finished.uses_auxmedian,
         )
-        combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian)
-        quality = assess_stored(stored.masks, stored.verdict, forced)
-        summary = {
-            "masks_uuid": stored.uuid,
-            "use_auxmedian": use_auxmedian,
-            "forced": forced,
-            "quality": quality.to_mapping(),
-        }
-        remarks = [f"masks UUID: {stored.uuid}", *([f"forced: {forced}"] if forced else [])]
-        return self.create_result(
-            summary=summary | job.summary(), **self.combined(combined, job, *remarks)
-        )
+        summary = finished.summary() | job.summary()
+        return self.create_result(summary=summary, **self.combined(finished))
 
 
 _NO_MASKS = (
@@ -538,57 +522,6 @@ def _is_console(handler: logging.Handler) -> bool:
     return isinstance(handler, logging.StreamHandler) and not isinstance(
         handler, logging.FileHandler
     )
-
-
-def _faults_of_control_file(ob: Any, dal: Any) -> list[str]:
-    """Find instruments, pipelines and modes in a control file that are nearly those of a block."""
-    instruments = getattr(dal, "req_table", {})
-    drp = dal.drps.query_by_name(ob.instrument)
-    pipelines = instruments.get(ob.instrument, {}).get(ob.profile, {})
-    modes = pipelines.get(ob.pipeline, {})
-    levels = [
-        (instruments, ob.instrument, dal.drps.query_all()),
-        (pipelines, ob.pipeline, drp.pipelines),
-        (modes, ob.mode, drp.modes),
-    ]
-    return [
-        f"the control file has values for {name}; did you mean {right}?"
-        for names, right, valid in levels
-        for name in names
-        if name not in valid and is_misspelt(name, right)
-    ]
-
-
-def _warn_of_other_profiles(ob: Any, dal: Any) -> None:
-    """Warn of values for other profiles only, those that come with the package apart."""
-    profiles = getattr(dal, "req_table", {}).get(ob.instrument, {})
-    packaged = dal.drps.query_by_name(ob.instrument).default_requirements()
-    packaged = packaged.get("requirements", {}).get(ob.instrument, {})
-    given = [name for name, content in profiles.items() if content != packaged.get(name)]
-    if given and ob.profile not in given:
-        SchemaRecipe.logger.warning(
-            "the control file has requirements for profile %s, not for that of the frames, %s",
-            ", ".join(given),
-            ob.profile,
-        )
-
-
-def _other_names(ob: Any, dal: Any, requirements: Collection[str]) -> dict[str, Any]:
-    """Collect what was given under a name that is no requirement: numina would not tell."""
-    table = getattr(dal, "req_table", {}).get(ob.instrument, {})
-    modes = table.get(ob.profile, {}).get(ob.pipeline, {})
-    values = {entry["name"]: entry["content"] for entry in modes.get(ob.mode, ())}
-    values |= ob.requirements
-    line = getattr(dal, "extra_data", {})
-    if line.keys() - requirements:  # the command line speaks to all blocks
-        known = _known_to_other_modes(dal.drps.query_by_name(ob.instrument), ob.pipeline)
-        values |= {name: value for name, value in line.items() if name not in known}
-    return {name: value for name, value in values.items() if name not in requirements}
-
-
-def _known_to_other_modes(drp: Any, pipeline: str) -> set[str]:
-    recipes = (drp.get_recipe_object(mode, pipeline) for mode in drp.pipelines[pipeline].recipes)
-    return {name for recipe in recipes for name in recipe.requirements()}
 
 
 def _read_frame(frame: DataFrame, extnum: int | str | None) -> tuple[np.ndarray, fits.Header]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from crdetect.errors import InputError
-from crdetect.exposures import find_file
+from crdetect.exposures import MAPS, find_file
 from crdetect.parameters import BLOCKS, Inputs, Parameters, spellings
 from crdetect.schema.block import is_none
 from crdetect.schema.words import validate_block, yaml_value
@@ -36,6 +36,24 @@ class RunFile:
     parameters: Parameters
     folder: Path
     given: frozenset[str] = frozenset()
+
+    def located(self) -> Inputs:
+        """Return what to read, with the whole path of every file.
+
+        Raises
+        ------
+        InputError
+            If a file is missing.
+        """
+        images = tuple(
+            str(find_file(name, self.folder, "images").absolute()) for name in self.inputs.images
+        )
+        maps = {
+            name: str(find_file(value, self.folder, name).absolute())
+            for name in MAPS
+            if isinstance(value := getattr(self.inputs, name), str)
+        }
+        return self.inputs.model_copy(update={"images": images} | maps)
 
 
 def read_params(path: Path, overrides: Iterable[str] = ()) -> RunFile:
@@ -75,26 +93,16 @@ def read_params(path: Path, overrides: Iterable[str] = ()) -> RunFile:
     return RunFile(inputs, parameters, path.parent, frozenset(requirements))
 
 
-def params_text(inputs: Inputs, folder: Path, parameters: Parameters) -> str:
-    """Write a params file of a run.
+def files_of(inputs: Inputs) -> list[Path]:
+    """List all the files of an input: exposures and maps."""
+    maps = [getattr(inputs, name) for name in MAPS]
+    return [Path(name) for name in (*inputs.images, *maps) if isinstance(name, str)]
 
-    Parameters
-    ----------
-    inputs : Inputs
-        What was read; its files are written with their whole paths.
-    folder : Path
-        Where relative paths start from.
-    parameters : Parameters
-        Those of the blocks that take part are written.
-    """
-    values = inputs.model_dump(mode="json") | {
-        "images": [str(find_file(name, folder, "images").absolute()) for name in inputs.images]
-    }
-    for name in ("gain", "rnoise", "bias"):
-        if isinstance(values[name], str):
-            values[name] = str(find_file(values[name], folder, name).absolute())
-    lines = [f"{name}: {yaml_value(value)}" for name, value in values.items()]
-    return "\n".join([*lines, requirements_text(parameters)])
+
+def inputs_text(inputs: Inputs) -> str:
+    """Write the lines of a params file that say what to read."""
+    values = inputs.model_dump(mode="json")
+    return "".join(f"{name}: {yaml_value(value)}\n" for name, value in values.items())
 
 
 def requirements_text(parameters: Parameters) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import scipy
 from astropy.io import fits
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.exposures import open_fits
 from crdetect.masks import Masks, dilate, label_features
@@ -29,6 +30,7 @@ _CHARGE_MEDIAN_E = 300.0  # per pixel of a track
 _CHARGE_SPREAD = 0.8  # standard deviation of its logarithm
 
 
+@by_value
 @dataclass(frozen=True)
 class Simulation:
     """Simulated exposures and the truth.

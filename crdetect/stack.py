@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 
 _PIXELS_PER_BLOCK = 1 << 17  # a block of rows and its temporaries stay in the processor's cache
 
 
+@by_value
 @dataclass(frozen=True)
 class Stack:
     """Equivalent exposures of one target.
@@ -98,6 +100,7 @@ class Stack:
         return Statistics(count2d=count2d, coincidences=coincidences, **planes)
 
 
+@by_value
 @dataclass(frozen=True)
 class Statistics:
     """Statistics of the values of each pixel; all arrays are (rows, columns), ADU.

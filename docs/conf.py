@@ -8,7 +8,7 @@ import crdetect
 sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import make_figures
-from tables import KeyTable, ParameterTable
+from tables import DetectorTables, KeyTable, ParameterTable
 
 project = "crdetect"
 version = release = crdetect.__version__
@@ -44,5 +44,6 @@ html_show_sourcelink = False
 def setup(app):
     """Add the directives of the tables; draw the figures before pages are read."""
     app.add_directive("parameter-table", ParameterTable)
+    app.add_directive("detector-tables", DetectorTables)
     app.add_directive("key-table", KeyTable)
     app.connect("builder-inited", lambda app: make_figures(Path(app.srcdir, "_generated")))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from crdetect.detectors import REGISTRY
 from crdetect.interactive.keys import WINDOWS
 from crdetect.parameters import BLOCKS, Inputs
 from crdetect.schema.block import Block
@@ -23,20 +24,41 @@ class ParameterTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make the table."""
-        model = MODELS[self.arguments[0]]
-        rows = [
-            (
-                nodes.literal(text=item.name),
-                nodes.literal(text=yaml_value(item.default))
-                if not model.model_fields[item.name].is_required()
-                else nodes.emphasis(text=REQUIRED),
-                nodes.Text(item.unit or ""),
-                nodes.Text(item.accepted),
-                nodes.Text(item.description),
+        return [parameter_table(MODELS[self.arguments[0]])]
+
+
+class DetectorTables(SphinxDirective):
+    """Sections with the parameters of each detector: ``.. detector-tables::``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the sections."""
+        return [
+            nodes.section(
+                "",
+                nodes.title(text=kind.block.title),
+                nodes.paragraph("", "", nodes.literal(text=f"crmethod: {name}"), nodes.Text(":")),
+                parameter_table(kind.block),
+                ids=[f"parameters-of-{name}"],
             )
-            for item in describe_block(model)
+            for name, kind in REGISTRY.items()
         ]
-        return [table(("parameter", "default", "unit", "accepted", "meaning"), rows)]
+
+
+def parameter_table(model: type[Block]) -> nodes.table:
+    """Make the table of the parameters of a block."""
+    rows = [
+        (
+            nodes.literal(text=item.name),
+            nodes.literal(text=yaml_value(item.default))
+            if not model.model_fields[item.name].is_required()
+            else nodes.emphasis(text=REQUIRED),
+            nodes.Text(item.unit or ""),
+            nodes.Text(item.accepted),
+            nodes.Text(item.description),
+        )
+        for item in describe_block(model)
+    ]
+    return table(("parameter", "default", "unit", "accepted", "meaning"), rows)
 
 
 class KeyTable(SphinxDirective):

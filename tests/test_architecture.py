@@ -18,7 +18,7 @@ FILES = sorted(
     if path.is_file() and path.suffix in (".py", ".yaml", ".json")
 )
 OUTSIDE = (
-    *("cli.py", "recipe.py", "megara.py", "loader.py", "interactive/"),
+    *("cli.py", "run.py", "catalogue.py", "recipe.py", "megara.py", "loader.py", "interactive/"),
     *("plots/", "configs/", "recipes/"),
 )
 ARRAY_PART = [name for name in MODULES if not name.startswith(OUTSIDE)]

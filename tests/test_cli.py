@@ -17,7 +17,7 @@ from crdetect.combine import COMBINATIONS
 from crdetect.detectors import networks
 from crdetect.masks import CLASSES
 from crdetect.parameters import BLOCKS, Parameters
-from crdetect.products import read_crmasks
+from crdetect.stored import read_crmasks
 
 PRODUCTS = {
     "crmasks.fits",

@@ -1,5 +1,6 @@
 """The instrument CRDETECT, as numina sees it."""
 
+import argparse
 import datetime as dt
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy.io import fits
+from numina.drps.drpbase import DrpGeneric
 from numina.exceptions import ValidationError
 from numina.types.dataframe import DataFrame
 
-from crdetect.loader import AnyImage, check_frames, load_drp
+from crdetect.loader import AnyImage, StoppedByPerson, check_frames, load_drp, register
 from crdetect.profiles import GENERIC
 
 
@@ -38,6 +40,37 @@ def test_numina_lists_the_instrument_without_complaint():
     assert "Instrument: CRDETECT" in done.stdout
     assert "Problem" not in done.stdout + done.stderr
     assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, 0), (StoppedByPerson("block 7: stopped"), 3), (ValidationError("bad"), None)],
+)
+def test_numina_run_exits_with_3_where_a_person_stopped_it(error, code, caplog, monkeypatch):
+    monkeypatch.setattr("crdetect.loader.get_system_drps", DrpGeneric)  # the others stay unloaded
+
+    def command(*arguments):
+        assert arguments == ("options", "more", "configuration")
+        if error is not None:
+            raise error
+        return 0
+
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    run = subparsers.add_parser("run")
+    run.set_defaults(command=command)
+    register(subparsers, None)
+    prepared = run.get_default("command")
+    if code is None:
+        with pytest.raises(ValidationError, match="bad"):
+            prepared("options", "more", "configuration")
+    else:
+        assert prepared("options", "more", "configuration") == code
+    assert [record.getMessage() for record in caplog.records] == ["block 7: stopped"] * (code == 3)
+
+
+def test_numina_calls_register():
+    (entry,) = entry_points(group="numina.plugins.1", name="crdetect")
+    assert entry.load() is register
 
 
 @pytest.mark.parametrize(

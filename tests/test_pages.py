@@ -4,12 +4,13 @@ import logging
 
 import numpy as np
 import pytest
+from made import write
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
 from crdetect import Noise, Parameters, Stack, detect
+from crdetect.catalogue import Shelf
 from crdetect.masks import BOTH, CLASSES, Feature, label_features
-from crdetect.plots import save_pages
 from crdetect.plots.images import grey_limits
 from crdetect.plots.pages import Sheet, _DiagramPage, _ImagesPage, describe, write_pages
 from crdetect.plots.window import Window, outline
@@ -104,7 +105,7 @@ def test_images_page_shows_what_is_around_the_feature(sheet, features):
         page.show(feature)
         window = sheet.window(feature)
         panels = page.figure.axes[:6]
-        images = [*found.evidence.stack.exposures, found.statistics.median2d]
+        images = [*found.observation.stack.exposures, found.statistics.median2d]
         for ax, image in zip((*panels[:4], panels[5]), [*images, sheet.corrected_adu], strict=True):
             assert_array_equal(ax.images[0].get_array(), window.cut(image))
             assert tuple(ax.images[0].get_extent()) == window.extent
@@ -173,7 +174,7 @@ def test_table_of_a_page_has_the_values(sheet, features):
             continue
         code, *numbers = map(float, values[x + 1, y + 1])
         assert code == feature.code[i]
-        stack = sheet.detection.evidence.stack.exposures[:, y, x]
+        stack = sheet.detection.observation.stack.exposures[:, y, x]
         expected = [np.min(stack), np.median(stack) - np.min(stack), *stack]
         assert_allclose(numbers, expected, atol=0.0051)
 
@@ -202,7 +203,7 @@ def pages_in(path):
 def test_files_of_pages(exposures, maxplots, tmp_path):
     sheet = run(exposures, maxplots=maxplots, dilation=1)
     messages = []
-    paths = save_pages(sheet, tmp_path, messages.append)
+    paths = write(sheet.detection, tmp_path, Shelf.PAGES, progress=messages.append)
     counts = sheet.detection.features.counts()
     available = {f"mediancr_identified_{name}.pdf": counts[name] for name in CLASSES}
     available["problematic_pixels.pdf"] = len(sheet.detection.problematic)

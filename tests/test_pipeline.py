@@ -9,7 +9,7 @@ import crdetect
 from crdetect.equivalence.flux import number_at_median
 from crdetect.errors import InputError
 from crdetect.exposures import make_exposures
-from crdetect.masks import MM_ONLY
+from crdetect.masks import ACROSS_ONLY
 from crdetect.pipeline import check
 from crdetect.simulate import simulate_exposures
 
@@ -215,7 +215,7 @@ def test_mm_x_is_x_and_mm(exposures):
     assert not (both.masks.mediancr & ~expected).any()
     assert not (mm.masks.mediancr & ~both.masks.mediancr).any()
     assert aux.diagram is None
-    assert (mm.codes[mm.masks.mediancr] == MM_ONLY).all()
+    assert (mm.codes[mm.masks.mediancr] == ACROSS_ONLY).all()
 
 
 def test_selected_pixels_and_regions(exposures):

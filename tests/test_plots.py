@@ -9,13 +9,15 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from made import write
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.image import imread
 from numpy.testing import assert_allclose, assert_array_equal
 
 from crdetect import Noise, Parameters, Stack, detect
-from crdetect.masks import ADDED, AUX_ONLY, BOTH, MM_ONLY
+from crdetect.catalogue import Shelf
+from crdetect.masks import ACROSS_ONLY, ADDED, AUX_ONLY, BOTH
 from crdetect.plots import (
     crmask,
     crosscorrelation,
@@ -24,7 +26,6 @@ from crdetect.plots import (
     meancr,
     mediancr,
     number_at_median,
-    save_figures,
 )
 from crdetect.plots.images import grey_limits, images_height_in, reduced
 from crdetect.plots.style import count_norm, two_part_map
@@ -33,6 +34,7 @@ from crdetect.simulate import simulate_exposures
 NOISE = Noise(gain=1.5, rnoise_adu=3.0)
 SHAPE = (60, 90)
 HISTOGRAM, MEDIANCR = "diagnostic_histogram2d.png", "diagnostic_mediancr.png"
+MEANCR = "diagnostic_meancr.png"
 CRMASKS = tuple(f"diagnostic_crmask{i}.png" for i in (1, 2, 3))
 
 
@@ -99,15 +101,15 @@ def by_title(figure, start):
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("mm_lacosmic", {HISTOGRAM, MEDIANCR, *CRMASKS}),
-        ("mm_pycosmic", {HISTOGRAM, MEDIANCR, *CRMASKS}),
-        ("mmcosmic", {HISTOGRAM, MEDIANCR, *CRMASKS}),
-        ("lacosmic", {MEDIANCR, *CRMASKS}),
-        ("pycosmic", {MEDIANCR, *CRMASKS}),
+        ("mm_lacosmic", {HISTOGRAM, MEDIANCR, *CRMASKS, MEANCR}),
+        ("mm_pycosmic", {HISTOGRAM, MEDIANCR, *CRMASKS, MEANCR}),
+        ("mmcosmic", {HISTOGRAM, MEDIANCR, *CRMASKS, MEANCR}),
+        ("lacosmic", {MEDIANCR, *CRMASKS, MEANCR}),
+        ("pycosmic", {MEDIANCR, *CRMASKS, MEANCR}),
     ],
 )
 def test_writes_the_figures_that_apply(method, expected, tmp_path):
-    paths = save_figures(run(crmethod=method), tmp_path)
+    paths = write(run(crmethod=method), tmp_path, Shelf.FIGURES)
     assert {path.name for path in paths} == expected == {f.name for f in tmp_path.iterdir()}
     for path in paths:
         image = imread(path)
@@ -177,9 +179,10 @@ def test_unusual_runs(case, tmp_path, figures):
     # any warning would be an error
     found = run(**UNUSUAL[case])
     expected = [HISTOGRAM, MEDIANCR] if found.diagram else [MEDIANCR]
-    drawn = [path.name for path in save_figures(found, tmp_path)]
+    drawn = [path.name for path in write(found, tmp_path, Shelf.FIGURES)]
     assert drawn[: len(expected)] == expected
-    assert len(drawn) == len(expected) + len(found.masks.crmasks)
+    assert len(drawn) == len(expected) + len(found.masks.crmasks) + 1
+    assert drawn[-1] == MEANCR
     # a marker for each flagged pixel, and as many as the legend says
     told, counts = 0, np.bincount(found.codes.ravel(), minlength=5)
     for line in panels(figures[MEDIANCR])[2].lines:
@@ -192,7 +195,7 @@ def test_unusual_runs(case, tmp_path, figures):
 
 def test_everything_flagged(detection, tmp_path):
     codes = np.full(SHAPE, AUX_ONLY, np.uint8)
-    save_figures(replace(detection, codes=codes, diagram=None), tmp_path)
+    write(replace(detection, codes=codes, criterion=None), tmp_path, Shelf.FIGURES)
 
 
 def test_threads_do_not_disturb_each_other(detection):
@@ -220,7 +223,7 @@ def test_pyplot_is_not_imported():
 
 def test_histogram2d_needs_a_diagram(detection):
     with pytest.raises(ValueError, match="no Median-Minimum diagram"):
-        histogram2d(replace(detection, diagram=None))
+        histogram2d(replace(detection, criterion=None))
 
 
 def test_histogram2d_shows_both_diagrams_alike(detection, diagrams):
@@ -318,7 +321,7 @@ def test_mediancr_draws_each_flagged_pixel_once(detection, figure):
     for code, start in (
         (ADDED, "added"),
         (AUX_ONLY, "aux only"),
-        (MM_ONLY, "M.M. or joint only"),
+        (ACROSS_ONLY, "M.M. or joint only"),
         (BOTH, "both"),
     ):
         y, x = np.nonzero(codes == code)
@@ -330,7 +333,7 @@ def test_mediancr_draws_each_flagged_pixel_once(detection, figure):
             (line,) = labelled(ax, start)
             fits_pixels = sorted(zip(x + 1, y + 1, strict=True))
             assert sorted(map(tuple, line.get_xydata())) == fits_pixels
-    assert (np.bincount(codes.ravel(), minlength=5)[[ADDED, MM_ONLY, BOTH]] > 0).all()
+    assert (np.bincount(codes.ravel(), minlength=5)[[ADDED, ACROSS_ONLY, BOTH]] > 0).all()
 
 
 def test_mediancr_markers_and_colours_differ(figure):
@@ -494,7 +497,7 @@ def test_mediancr_title_and_legend(detection, figure):
     for name, number in detection.features.counts().items():
         assert f"{name} {number}" in title
     texts = legend_texts(figure)
-    for code, start in ((ADDED, "added"), (MM_ONLY, "M.M. or joint only"), (BOTH, "both")):
+    for code, start in ((ADDED, "added"), (ACROSS_ONLY, "M.M. or joint only"), (BOTH, "both")):
         assert f"{start} (code {code}): {np.count_nonzero(detection.codes == code)}" in texts
     assert f"not flagged: {np.count_nonzero(detection.codes == 0)}" in texts
     assert "no value" not in texts
@@ -523,7 +526,7 @@ def test_mediancr_without_flagged_pixels():
 def drawn_codes(ax, shape):
     """Codes of the pixels marked on an image."""
     codes = np.zeros(shape, np.uint8)
-    starts = {ADDED: "added", AUX_ONLY: "aux only", MM_ONLY: "M.M. or joint only", BOTH: "both"}
+    starts = {ADDED: "added", AUX_ONLY: "aux only", ACROSS_ONLY: "M.M. or joint only", BOTH: "both"}
     for code, start in starts.items():
         (line,) = labelled(ax, start)
         x, y = line.get_data()
@@ -532,15 +535,15 @@ def drawn_codes(ax, shape):
 
 
 def test_meancr_draws_meancrt_and_what_is_left(detection):
-    meancr_adu = detection.combine(detection.evidence.stack, NOISE)["meancr"].value
+    meancr_adu = detection.combine(detection.observation.stack, NOISE)["meancr"].value
     figure = meancr(detection, meancr_adu)
     pixels, _, mean, left = panels(figure)
     codes = drawn_codes(mean, SHAPE)
     assert_array_equal(codes > 0, detection.masks.meancrt)
-    hits = detection.evidence.mean
+    hits = detection.hits.mean
     assert_array_equal(codes[codes == BOTH], BOTH)
     assert_array_equal(
-        codes == BOTH, detection.masks.meancrt & hits.aux & hits.mm | both_in_median(detection)
+        codes == BOTH, detection.masks.meancrt & hits.aux & hits.across | both_in_median(detection)
     )
     assert_array_equal(drawn_codes(left, SHAPE) > 0, detection.masks.meancr)
     assert_array_equal(mean.images[0].get_array(), detection.statistics.mean2d)
@@ -551,7 +554,7 @@ def test_meancr_draws_meancrt_and_what_is_left(detection):
 
 def both_in_median(detection):
     """Pixels by both methods in the median and by none of them in the mean."""
-    found = detection.evidence.mean.union
+    found = detection.hits.mean.union
     return (detection.codes == BOTH) & ~found
 
 
@@ -564,15 +567,15 @@ def test_crmask_draws_one_exposure(detection, number):
     figure = crmask(detection, number)
     pixels, _, bare, marked = panels(figure)
     mask = detection.masks.crmasks[number - 1]
-    exposure = detection.evidence.stack.exposures[number - 1]
-    hits = detection.evidence.exposures[number - 1]
+    exposure = detection.observation.stack.exposures[number - 1]
+    hits = detection.hits.exposures[number - 1]
     assert_array_equal(drawn_codes(marked, SHAPE), hits.codes(mask))
     assert not drawn_codes(bare, SHAPE).any()
     for ax in (bare, marked):
         assert_array_equal(ax.images[0].get_array(), exposure)
     assert pixels.get_ylabel() == f"exposure {number} − min2d (ADU)"
     assert f"CRMASK{number}" in title(figure)
-    y, x = np.nonzero((hits.codes(mask)) == MM_ONLY)
+    y, x = np.nonzero((hits.codes(mask)) == ACROSS_ONLY)
     (line,) = labelled(pixels, "M.M. or joint only")
     height = exposure[y, x] - detection.statistics.min2d[y, x]
     assert_allclose(sorted(line.get_ydata()), sorted(height))
@@ -650,7 +653,7 @@ def differing():
 
 
 def test_figures_of_what_was_measured(differing, tmp_path):
-    names = {path.name for path in save_figures(differing, tmp_path)}
+    names = {path.name for path in write(differing, tmp_path, Shelf.FIGURES)}
     measured = {
         f"{name}{i}.png" for i in (1, 2, 3) for name in ("flux_factor", "xyoffset_crosscorr_")
     }
@@ -658,6 +661,7 @@ def test_figures_of_what_was_measured(differing, tmp_path):
         HISTOGRAM,
         MEDIANCR,
         *CRMASKS,
+        MEANCR,
         "image_number_at_median_position.png",
         *measured,
     }
@@ -665,8 +669,8 @@ def test_figures_of_what_was_measured(differing, tmp_path):
 
 def test_nothing_is_drawn_of_what_was_given(tmp_path):
     found = run(flux_factor=[1, 1, 1], mm_xy_offsets=[[0, 0]] * 3)
-    names = {path.name for path in save_figures(found, tmp_path)}
-    assert names == {HISTOGRAM, MEDIANCR, *CRMASKS}
+    names = {path.name for path in write(found, tmp_path, Shelf.FIGURES)}
+    assert names == {HISTOGRAM, MEDIANCR, *CRMASKS, MEANCR}
 
 
 def test_flux_figure_marks_the_factor_at_the_maximum(differing):

@@ -1,8 +1,10 @@
 """A detector of another package: installed by pip, then used through the command and numina."""
 
+import itertools
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -32,50 +34,21 @@ version = "1.0"
 py-modules = ["{name}"]
 """
 
-TOY = '''
-"""A detector that compares each pixel with the median of those around it."""
-
-from typing import ClassVar
-
-import numpy as np
-from scipy import ndimage
-
-from crdetect.detectors import Cleaned, Detector
-from crdetect.schema.block import Block, parameter
-from crdetect.schema.kinds import PairOfPositive, Size
-
-
-class Toy(Block):
-    """Parameters of the toy."""
-
-    prefix: ClassVar[str] = "ty"
-    title: ClassVar[str] = "the toy"
-
-    ty_threshold: PairOfPositive = parameter(
-        (8.0, 4.0), "height above the median of the pixels around it", "sigma"
-    )
-    ty_box: Size = parameter(5, "side of the box in which the median is taken", "pixel")
-
-
-class ToyDetector(Detector):
-    """Flags pixels that stand out of the median of a box."""
-
-    block = Toy
-    limits = ("ty_threshold",)
-
-    def detect(self, image_adu, noise):
-        median = ndimage.median_filter(image_adu, self.parameters.ty_box, mode="nearest")
-        sigma = np.sqrt(np.maximum(median, 0) / noise.gain + np.square(noise.rnoise_adu))
-        mask = image_adu - median > self.parameters.ty_threshold * sigma
-        return Cleaned(mask, np.where(mask, median, image_adu).astype(np.float32))
-'''
-
+ENTRY = 'toy = "toy:ToyDetector"'
 PARAMS = """
 images: [data/exposure_1.fits, data/exposure_2.fits, data/exposure_3.fits]
 gain: 1.5
 rnoise: 2.0
 requirements: {crmethod: mm_toy, ty_threshold: [9.0, 5.0]}
 """
+
+
+def code_of_the_page():
+    """The module ``toy`` as the documentation has it."""
+    text = (ROOT / "docs/detectors.rst").read_text(encoding="utf-8")
+    text = text.partition("defines the block of parameters and the detector::\n")[2]
+    lines = itertools.takewhile(lambda line: not line or line[0] == " ", text.splitlines())
+    return textwrap.dedent("\n".join(lines))
 
 
 def install(folder, name, entry, code):
@@ -96,7 +69,7 @@ def install(folder, name, entry, code):
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory):
     """Folder in which the toy is installed, and a package whose detector does not work."""
-    toy = install(tmp_path_factory.mktemp("toy"), "toy", 'toy = "toy:ToyDetector"', TOY)
+    toy = install(tmp_path_factory.mktemp("toy"), "toy", ENTRY, code_of_the_page())
     broken = install(
         tmp_path_factory.mktemp("broken"), "broken", 'broken = "broken:Gone"', "import not_there\n"
     )
@@ -191,8 +164,9 @@ def test_template_holds_the_parameters(command, block):
     assert done.returncode == 0, done.stderr
     assert "# ---- the toy ----" in done.stdout
     assert (
-        "  # height above the median of the pixels around it [sigma]: a number > 0, or two: "
-        "[peaks, tails]\n  ty_threshold: [8.0, 4.0]\n"
+        "  # height above the median of the pixels around it\n"
+        "  # accepted [sigma]: a number > 0, or two: [peaks, tails]\n"
+        "  ty_threshold: [8.0, 4.0]\n"
     ) in done.stdout
     requirements = yaml.safe_load(done.stdout)["requirements"]
     assert (set(requirements) == {"ty_threshold", "ty_box"}) == (block == "ty")

@@ -9,40 +9,17 @@ import pytest
 from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import CODES, SHAPE, make_detection, make_stack, rich_header, through_a_file
 
-from crdetect import COMBINATIONS, Detection, Features, InputError, Masks, Noise, Parameters, Stack
+from crdetect import Features, Noise, Parameters
 from crdetect.combine import combine
-from crdetect.equivalence.flux import FluxFactors
-from crdetect.masks import CLASSES, Hits
-from crdetect.pipeline import Evidence
-from crdetect.products import (
-    PATTERNS,
-    apply_masks,
-    combined_hdul,
-    crmasks_hdul,
-    features_csv,
-    printable,
-    read_crmasks,
-    read_masks_file,
-    write_combined,
-    write_problematic,
-    write_tables,
-)
+from crdetect.masks import CLASSES
+from crdetect.products import combined_hdul, crmasks_hdul, features_csv, printable, problematic_csv
+from crdetect.quality import Quality
+from crdetect.stored import read_crmasks
 from crdetect.tables import read_parameters
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
-SHAPE = (6, 8)
-CODES = np.array(
-    [
-        [4, 3, 0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 3, 3, 0, 0],
-        [0, 0, 0, 0, 0, 1, 0, 0],
-        [0, 2, 0, 0, 0, 0, 0, 0],
-        [0, 2, 1, 0, 0, 0, 2, 0],
-        [0, 0, 0, 0, 0, 0, 3, 1],
-    ],
-    np.uint8,
-)
 IN_CLASSES = {"any4": 2, "only3": 3, "only2": 3, "other": 3}  # pixels
 
 
@@ -112,55 +89,9 @@ parameter_sets = st.builds(
 # Results to be written
 
 
-def make_stack(n=3):
-    return Stack(np.random.default_rng(n).normal(100, 5, (n, *SHAPE)).astype(np.float32))
-
-
-def make_evidence(n=3):
-    nothing = Hits(np.zeros(SHAPE, bool), np.zeros(SHAPE, bool))
-    return Evidence(make_stack(n), nothing, (nothing,) * n)
-
-
-def make_detection(parameters=None, n=3, factors=None):
-    """What a run may give, without a run."""
-    rng = np.random.default_rng(5)
-    crmasks = rng.random((n, *SHAPE)) < 0.2
-    meancr = rng.random(SHAPE) < 0.1
-    masks = Masks(CODES > 0, crmasks.any(axis=0) | (CODES > 0), crmasks, meancr)
-    statistics = make_stack(n).statistics()
-    auxclean = statistics.median2d - 1
-    flux = FluxFactors(factors or (1.0,) * n)
-    return Detection(
-        parameters or Parameters(),
-        statistics,
-        masks,
-        CODES,
-        auxclean,
-        None,
-        flux,
-        make_evidence(n),
-    )
-
-
 @pytest.fixture
 def header():
-    header = fits.Header()
-    header["OBJECT"] = "NGC 1"
-    header["INSTRUME"] = "MEGARA"
-    header["DATE-OBS"] = "2026-01-02T03:04:05"
-    header["CTYPE1"], header["CRVAL1"], header["CDELT1"] = "WAVE", 5000.0, 0.25
-    header["HIERARCH ESO DET GAIN"] = 1.5
-    header["LONG"] = "x" * 200
-    header.add_history("flat fielded")
-    header.add_comment("a comment")
-    return header
-
-
-def through_a_file(hdul):
-    content = io.BytesIO()
-    hdul.writeto(content)
-    content.seek(0)
-    return fits.open(content)
+    return rich_header()
 
 
 def names_of(hdul):
@@ -174,7 +105,7 @@ def names_of(hdul):
 @pytest.mark.parametrize("n", [3, 5])
 def test_layout_of_crmasks(header, n):
     detection = make_detection(n=n)
-    hdul = through_a_file(crmasks_hdul(detection, header, ["crdetect 1.0"]))
+    hdul = through_a_file(crmasks_hdul(detection, Quality(), header, ["crdetect 1.0"]))
     crmasks = [f"CRMASK{i}" for i in range(1, n + 1)]
     masks = ["MEDIANCR", "MEANCRT", *crmasks, "MEANCR"]
     assert names_of(hdul) == ["PRIMARY", *masks, "AUXCLEAN", "PARAMS"]
@@ -192,7 +123,9 @@ def test_layout_of_crmasks(header, n):
 
 @pytest.mark.parametrize("n", [3, 4])
 def test_primary_header_of_crmasks(header, n):
-    primary = through_a_file(crmasks_hdul(make_detection(n=n), header, ["crdetect 1.0"]))[0].header
+    primary = through_a_file(
+        crmasks_hdul(make_detection(n=n), Quality(), header, ["crdetect 1.0"])
+    )[0].header
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", primary["UUID"])
     assert [primary[f"FLUXF{i}"] for i in range(1, n + 1)] == [1.0] * n
     assert f"FLUXF{n + 1}" not in primary
@@ -206,46 +139,22 @@ def test_primary_header_of_crmasks(header, n):
 
 def test_flux_factors_are_in_the_primary_header(header):
     factors = (0.8, 1.0, 1.25)
-    primary = through_a_file(crmasks_hdul(make_detection(factors=factors), header, []))[0].header
+    primary = through_a_file(crmasks_hdul(make_detection(factors=factors), Quality(), header, []))[
+        0
+    ].header
     assert tuple(primary[f"FLUXF{i}"] for i in (1, 2, 3)) == factors
-
-
-@pytest.mark.parametrize("applied_to", ["original", "simulated"])
-def test_masks_with_flux_factors_divide_what_the_run_divided(header, applied_to):
-    values = {"flux_factor": [0.5, 1.0, 2.0], "apply_flux_factor_to": applied_to}
-    parameters = Parameters.from_mapping(values)
-    detection = make_detection(parameters, factors=(0.5, 1.0, 2.0))
-    stored = read_crmasks(through_a_file(crmasks_hdul(detection, header, [])))
-    stack = make_stack()
-    divisors = [0.5, 1.0, 2.0] if applied_to == "original" else [1.0, 1.0, 1.0]
-    expected = stack.exposures / np.reshape(divisors, (3, 1, 1))
-    combined = apply_masks(stored, stack, Noise(1.0, 2.0), use_auxmedian=False)
-    np.testing.assert_allclose(combined["mean"].value, expected.mean(axis=0), rtol=1e-6)
-
-
-@pytest.mark.parametrize("value", ["text", 0.0, -1.0, True])
-def test_flux_factors_that_make_no_sense(header, value):
-    hdul = crmasks_hdul(make_detection(), header, [])
-    hdul[0].header["FLUXF2"] = value
-    with pytest.raises(InputError, match="FLUXF1 to FLUXF3 must be numbers > 0"):
-        read_crmasks(hdul)
-
-
-def test_flux_factors_of_unknown_use_are_refused(header):
-    hdul = crmasks_hdul(make_detection(factors=(0.8, 1.0, 1.2)), header, [])
-    del hdul["PARAMS"]
-    with pytest.raises(InputError, match="no table PARAMS to tell what was divided"):
-        read_crmasks(hdul)
 
 
 def test_each_file_has_its_own_identifier(header):
     detection = make_detection()
-    one, other = (crmasks_hdul(detection, header, [])[0].header["UUID"] for _ in range(2))
+    one, other = (
+        crmasks_hdul(detection, Quality(), header, [])[0].header["UUID"] for _ in range(2)
+    )
     assert one != other
 
 
 def test_date_of_exposures_without_one():
-    primary = crmasks_hdul(make_detection(), fits.Header(), [])[0].header
+    primary = crmasks_hdul(make_detection(), Quality(), fits.Header(), [])[0].header
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", primary["DATE-OBS"])
     assert "INSTRUME" not in primary
 
@@ -253,7 +162,7 @@ def test_date_of_exposures_without_one():
 @QUICK
 @given(parameter_sets)
 def test_parameters_come_back_exactly(parameters):
-    hdul = through_a_file(crmasks_hdul(make_detection(parameters), fits.Header(), []))
+    hdul = through_a_file(crmasks_hdul(make_detection(parameters), Quality(), fits.Header(), []))
     assert read_parameters(hdul) == parameters
     assert names_of(hdul)[-1] == "PARAMS"
     table = hdul["PARAMS"].data
@@ -267,111 +176,23 @@ def test_parameters_come_back_exactly(parameters):
 def test_table_of_local_medians(header):
     asked = [[3, 4, 5, 7], [1, 1, 3, 3]]
     parameters = Parameters.from_mapping({"pixels_to_be_replaced_by_local_median": asked})
-    hdul = through_a_file(crmasks_hdul(make_detection(parameters), header, []))
+    hdul = through_a_file(crmasks_hdul(make_detection(parameters), Quality(), header, []))
     assert names_of(hdul)[-3:] == ["AUXCLEAN", "RPMEDIAN", "PARAMS"]
     assert hdul["RPMEDIAN"].columns.names == ["X_pixel", "Y_pixel", "X_width", "Y_width"]
     assert [[int(value) for value in row] for row in hdul["RPMEDIAN"].data] == asked
 
 
-@QUICK
-@given(st.integers(3, 5), st.integers(0, 2**32))
-def test_masks_come_back(n, seed):
-    rng = np.random.default_rng(seed)
-    masks = Masks(*(rng.random(shape) < 0.3 for shape in (SHAPE, SHAPE, (n, *SHAPE), SHAPE)))
-    made = make_detection(n=n)
-    detection = replace(made, masks=masks)
-    hdul = crmasks_hdul(detection, fits.Header(), [])
-    stored = read_crmasks(through_a_file(hdul))
-    for name in ("mediancr", "meancrt", "crmasks", "meancr"):
-        read = getattr(stored.masks, name)
-        assert read.dtype == bool
-        np.testing.assert_array_equal(read, getattr(masks, name))
-    np.testing.assert_array_equal(stored.auxclean, detection.auxclean)
-    assert stored.auxclean.dtype == np.float32
-    assert stored.uuid == hdul[0].header["UUID"]
-
-
-def test_masks_of_another_program(tmp_path):
-    """Any non-zero pixel is masked; there may be no AUXCLEAN, no PARAMS, no UUID."""
-    path = tmp_path / "masks.fits"
-    mask = (CODES > 0) * 2
-    names = ["MEDIANCR", "MEANCRT", "CRMASK1", "CRMASK2", "CRMASK3", "MEANCR"]
-    images = [fits.ImageHDU(mask.astype(np.int16), name=name) for name in names]
-    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
-    stored = read_masks_file(path)
-    read = stored.masks
-    for found in (read.mediancr, read.meancrt, read.meancr, *read.crmasks):
-        np.testing.assert_array_equal(found, CODES > 0)
-    assert stored.auxclean is None
-    assert stored.parameters == Parameters()
-    assert (stored.local_medians, stored.uuid) == ((), "unknown")
-
-
-@pytest.mark.parametrize("missing", ["MEDIANCR", "MEANCRT", "MEANCR", "CRMASK1"])
-def test_file_without_a_mask(tmp_path, missing):
-    hdul = crmasks_hdul(make_detection(), fits.Header(), [])
-    del hdul[missing]
-    hdul.writeto(tmp_path / "masks.fits")
-    with pytest.raises(InputError, match=rf"masks.fits is not a crmasks file.*{missing}"):
-        read_masks_file(tmp_path / "masks.fits")
-
-
-@pytest.mark.parametrize("content", [None, b"", b"text" * 1000])
-def test_file_that_is_no_fits(tmp_path, content):
-    path = tmp_path / "masks.fits"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"masks\.fits"):
-        read_masks_file(path)
-
-
-@pytest.mark.parametrize("use_auxmedian", [False, True])
-@pytest.mark.parametrize("coincidences", [2, 3])
-def test_stored_masks_combine_as_the_detection_does(use_auxmedian, coincidences):
-    parameters = Parameters.from_mapping(
-        {
-            "use_auxmedian": use_auxmedian,
-            "mm_cr_coincidences": coincidences,
-            "pixels_to_be_replaced_by_local_median": [[3, 4, 3, 3]],
-        }
-    )
-    stack, noise, made = make_stack(5), Noise(1.5, 2.0), make_detection(parameters, 5)
-    detection = replace(made, statistics=stack.statistics(coincidences))
-    stored = read_crmasks(through_a_file(crmasks_hdul(detection, fits.Header(), [])))
-    combined = apply_masks(stored, stack, noise, use_auxmedian)
-    for name, expected in detection.combine(stack, noise).items():
-        np.testing.assert_array_equal(combined[name].value, expected.value)
-        np.testing.assert_array_equal(combined[name].variance, expected.variance)
-        np.testing.assert_array_equal(combined[name].count, expected.count)
-
-
 def test_files_share_no_array_with_the_run():
-    stack, noise, detection = make_stack(3), Noise(1.5, 2.0), make_detection(Parameters(), 3)
-    combined = detection.combine(stack, noise)
+    detection = make_detection(Parameters(), 3)
+    stack, combined = detection.observation.stack, detection.combine()
     hduls = [combined_hdul(c, fits.Header(), []) for c in combined.values()]
-    hduls.append(crmasks_hdul(detection, fits.Header(), []))
+    hduls.append(crmasks_hdul(detection, Quality(), fits.Header(), []))
     images = [hdu.data for hdul in hduls for hdu in hdul if hdu.is_image and hdu.data is not None]
     several = [image for image in images if image.itemsize > 1]  # astropy turns bytes in place
     held = [plane for c in combined.values() for plane in c.planes]
     held += [detection.auxclean, stack.exposures]
     assert len(several) == 3 * len(combined) + 1
     assert not any(np.shares_memory(a, b) for a in several for b in held)
-
-
-def test_masks_for_other_exposures(tmp_path):
-    path = tmp_path / "masks.fits"
-    crmasks_hdul(make_detection(n=3), fits.Header(), []).writeto(path)
-    with pytest.raises(InputError, match="masks are for 3 exposures"):
-        apply_masks(read_masks_file(path), make_stack(4), Noise(1.0, 1.0), use_auxmedian=False)
-
-
-def test_auxmedian_of_masks_without_one(tmp_path):
-    hdul = crmasks_hdul(make_detection(), fits.Header(), [])
-    del hdul["AUXCLEAN"]
-    hdul.writeto(tmp_path / "masks.fits")
-    stored = read_masks_file(tmp_path / "masks.fits")
-    with pytest.raises(InputError, match="AUXCLEAN"):
-        apply_masks(stored, make_stack(), Noise(1.0, 1.0), use_auxmedian=True)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -405,16 +226,6 @@ def test_header_of_the_exposure_is_kept(combined, header):
     assert header == before
 
 
-def test_files_of_combined_images(combined, header, tmp_path):
-    write_combined(combined, header, [], tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"combined_{name}.fits" for name in COMBINATIONS
-    }
-    for name in COMBINATIONS:
-        data = fits.getdata(tmp_path / f"combined_{name}.fits")
-        np.testing.assert_array_equal(data, combined[name].value)
-
-
 @pytest.mark.parametrize("line", ["M.M.–Cosmic ≥ 3 σ", "plain", "año_2026.fits"])
 def test_lines_fit_for_a_header(line):
     text = printable(line)
@@ -438,23 +249,21 @@ def test_csv_of_a_class(name):
     assert len({number for number, *_ in pixels}) == 1
 
 
-def test_tables_share_the_numbers_of_features(tmp_path):
-    write_tables(Features.of(CODES), tmp_path)
+def test_tables_share_the_numbers_of_features():
     numbers = set()
     for name in CLASSES:
-        text = (tmp_path / f"mediancr_identified_{name}.csv").read_text()
+        text = features_csv(Features.of(CODES), name)
         found = {int(row["CR_number"]) for row in csv.DictReader(io.StringIO(text))}
         assert not numbers & found
         numbers |= found
     assert numbers == {1, 2, 3, 4}
 
 
-def test_table_of_pixels_masked_in_all_exposures(tmp_path):
+def test_table_of_pixels_masked_in_all_exposures():
     made = make_detection()
     crmasks = np.random.default_rng(3).random((3, *SHAPE)) < 0.8
     made = replace(made, masks=replace(made.masks, crmasks=crmasks))
-    write_problematic(made.problematic, tmp_path)
-    text = (tmp_path / "problematic_pixels.csv").read_text()
+    text = problematic_csv(made.problematic)
     rows = [[int(value) for value in row.values()] for row in csv.DictReader(io.StringIO(text))]
     y, x = np.nonzero(crmasks.all(axis=0))
     expected = sorted(zip(x + 1, y + 1, CODES[y, x], strict=True))
@@ -463,14 +272,7 @@ def test_table_of_pixels_masked_in_all_exposures(tmp_path):
     assert rows == sorted(rows, key=lambda row: row[0])
 
 
-def test_tables_without_features(tmp_path):
-    write_tables(Features.of(np.zeros(SHAPE, np.uint8)), tmp_path)
-    files = sorted(tmp_path.iterdir())
-    assert len(files) == len(CLASSES)
-    assert {file.read_text() for file in files} == {"CR_number,X_pixel,Y_pixel,Mask_value\n"}
-
-
-def test_patterns_hold_every_product():
-    names = [f"combined_{name}.fits" for name in COMBINATIONS]
-    names += [f"mediancr_identified_{name}.csv" for name in CLASSES]
-    assert {"crmasks.fits", *names} <= set(PATTERNS)
+def test_tables_without_features():
+    nothing = Features.of(np.zeros(SHAPE, np.uint8))
+    texts = {features_csv(nothing, name) for name in CLASSES} | {problematic_csv(nothing)}
+    assert texts == {"CR_number,X_pixel,Y_pixel,Mask_value\n"}

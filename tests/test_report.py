@@ -14,12 +14,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made import write
 from numpy.testing import assert_array_equal
 from PIL import Image
 
 from crdetect import Detection, Noise, Parameters, Stack, detect
+from crdetect.catalogue import Shelf
 from crdetect.masks import CLASSES
-from crdetect.plots import report, save_figures
+from crdetect.plots import report
 from crdetect.plots.images import grey_limits
 from crdetect.plots.pages import Sheet
 from crdetect.plots.report import write_report
@@ -48,7 +50,7 @@ def sheet():
 @pytest.fixture(scope="module")
 def path(sheet, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    figures = save_figures(sheet.detection, folder)
+    figures = write(sheet.detection, folder, Shelf.FIGURES)
     write_report(folder / "report.html", sheet, HISTORY, figures)
     return folder / "report.html"
 
@@ -194,7 +196,7 @@ def test_sprites_hold_images_and_codes(sheet, data):
     rows = slice(bottom, bottom + record["rows"])
     columns = slice(left, left + record["columns"])
     assert_array_equal(tiles[-1] - 251, found.codes[rows, columns])
-    images = [*found.evidence.stack.exposures, found.statistics.median2d]
+    images = [*found.observation.stack.exposures, found.statistics.median2d]
     images += [sheet.corrected_adu, found.auxclean]
     cuts = np.stack([image[rows, columns] for image in images])
     low, high = grey_limits(cuts[:-1], "zscale")
@@ -253,7 +255,7 @@ def test_size_with_500_features(tmp_path):
     sheet = run((500, 600), double_hits=150, mm_dilation=0)
     folder = tmp_path / "report"
     folder.mkdir()
-    write_report(folder / "report.html", sheet, [], save_figures(sheet.detection, folder))
+    write_report(folder / "report.html", sheet, [], write(sheet.detection, folder, Shelf.FIGURES))
     records = json.loads(Page(folder / "report.html").data)["features"]
     assert len(records) > 100
     features = sum(len(json.dumps(record)) for record in records)

@@ -3,7 +3,7 @@ import yaml
 
 from crdetect import InputError, Parameters
 from crdetect.parameters import BLOCKS, Inputs, template
-from crdetect.runfile import params_text, read_params, requirements_text
+from crdetect.runfile import RunFile, inputs_text, read_params, requirements_text
 
 GOOD = """\
 images: [a.fits, b.fits, c.fits]
@@ -164,9 +164,12 @@ def test_params_that_are_written_are_read_as_they_were(tmp_path):
     for name in names:
         (tmp_path / name).touch()
     inputs = Inputs(images=names[:3], gain="gain.fits", rnoise=3.1, extnum="SCI", bias=1e-3)
+    located = RunFile(inputs, parameters, tmp_path).located()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "used.yaml").write_text(params_text(inputs, tmp_path, parameters), "utf-8")
+    (elsewhere / "used.yaml").write_text(
+        inputs_text(located) + requirements_text(parameters), "utf-8"
+    )
     read = read_params(elsewhere / "used.yaml")
     assert read.parameters == parameters
     assert read.inputs.images == tuple(str(tmp_path / name) for name in names[:3])

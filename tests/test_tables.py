@@ -128,3 +128,16 @@ def test_damaged_boundaries(stack, spoil, says, tmp_path):
         spoil(hdul)
         with pytest.raises(InputError, match=says):
             read_boundary(hdul)
+
+
+def test_files_of_earlier_versions_hold_the_coincidences_among_those_of_the_diagram():
+    """They are read by their names, whatever the order."""
+    values = {"crmethod": "mm_pycosmic", "dilation": 1, "mm_cr_coincidences": 3, "mm_dilation": 2}
+    columns = [
+        fits.Column("NAME", "40A", array=list(values)),
+        fits.Column("VALUE", "40A", array=[json.dumps(value) for value in values.values()]),
+    ]
+    table = fits.BinTableHDU.from_columns(columns, name="PARAMS")
+    parameters = read_parameters(fits.HDUList([fits.PrimaryHDU(), table]))
+    assert parameters.general.mm_cr_coincidences == 3
+    assert parameters == Parameters.from_mapping(values)

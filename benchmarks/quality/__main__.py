@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmarks.quality.methods import Method, Ours, Peer
 from benchmarks.quality.report import set_table, target_table
 from benchmarks.quality.results import Results, evaluate, read, write
-from benchmarks.quality.sets import DATA, FIELDS, PEER_INPUT, REAL, TARGETED, Library
+from benchmarks.quality.sets import DATA, FIELDS, PEER_INPUT, REAL, TARGETED, TRACKS, Library
 from benchmarks.quality.stamps import CATALOGUE
 from benchmarks.run import PEER, find_program
 from crdetect.errors import InputError
@@ -28,6 +28,10 @@ PEER_PREFIX = "peer:"
 KNOWN = (*FIELDS, PEER_INPUT, *REAL)
 OF_ALL = "parameter of all methods"
 FIELDS_HELP = f"all, or some of: {', '.join(KNOWN).replace('%', '%%')} (those with targets)"
+TRACKS_HELP = (
+    "cosmic rays of the simulated fields, of one kind or of several in turn: of LSST darks, of a "
+    "dark of HST/STIS, as crdetect simulate draws them (lsst)"
+)
 EARLIER = "results of earlier runs, for the table of targets"
 console = Console(highlight=False, markup=False)
 console.width = max(console.width, 220)  # a table that fits when the output is a file
@@ -53,6 +57,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, default=10, metavar="K", help="simulated fields of each kind")
     add("--first-seed", type=int, default=1, metavar="S")
     add("--data", type=Path, default=DATA, metavar="DIR", help="real exposures, cosmic rays")
+    add("--tracks", nargs="+", choices=TRACKS, default=["lsst"], help=TRACKS_HELP)
     add("--with", dest="others", nargs="+", type=Path, default=[], metavar="JSON", help=EARLIER)
     add("--output", type=Path, metavar="JSON", help="write results here, set by set")
     add("--peer", type=Path, help="the peer's command (beside this Python, or on PATH)")
@@ -78,12 +83,16 @@ def make_method(name: str, options: argparse.Namespace) -> tuple[str, Method]:
     return label, Ours(name, chosen, options.workers)
 
 
-def run(options: argparse.Namespace, library: Library) -> list[Results]:
-    """Judge all methods; write what there is after each set."""
+def names_of(options: argparse.Namespace, library: Library) -> list[str]:
+    """Names of the sets that are wanted and there."""
     wanted = library.names if "all" in options.fields else options.fields
-    names = [name for name in wanted if name in library.names]
-    for name in set(wanted) - set(names):
+    for name in set(wanted) - set(library.names):
         console.print(f"no {name} in {options.data}: left out")
+    return [name for name in wanted if name in library.names]
+
+
+def run(options: argparse.Namespace, libraries: dict[str, Library]) -> list[Results]:
+    """Judge all methods with each kind of cosmic rays; write what there is after each set."""
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     finished: list[Results] = []
 
@@ -92,20 +101,23 @@ def run(options: argparse.Namespace, library: Library) -> list[Results]:
             write(options.output, [*finished, results])
 
     with console.status("") as status:
-        for name in options.method:
-            label, method = make_method(name, options)
-            finished.append(evaluate(label, method, library, names, seeds, status.update, keep))
+        for kind, library in libraries.items():
+            names = names_of(options, library)
+            for name in options.method:
+                label, method = make_method(name, options)
+                label += f", {kind} tracks" if options.tracks != ["lsst"] else ""
+                finished.append(evaluate(label, method, library, names, seeds, status.update, keep))
     return finished
 
 
 def main() -> int:
     """Run the benchmark; return 1 if something could not be judged, 2 for wrong parameters."""
     options = read_options()
-    library = Library.at(options.data)
-    if not (options.data / CATALOGUE).is_file():
+    if "lsst" in options.tracks and not (options.data / CATALOGUE).is_file():
         console.print(f"no {CATALOGUE} in {options.data}: cosmic rays are straight tracks")
     try:
-        results = run(options, library)
+        libraries = {kind: Library.at(options.data, kind) for kind in options.tracks}
+        results = run(options, libraries)
     except InputError as error:
         console.print(str(error))
         return 2

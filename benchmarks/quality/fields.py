@@ -1,4 +1,4 @@
-"""Fields like those of a fibre spectrograph, of which everything is known.
+"""Simulated fields of known truth, like those of a fibre spectrograph.
 
 Fibres with an object's continuum and emission lines, sky with lines of all strengths, scattered
 light, Poisson and read noise, and real cosmic rays. The expected signal is evaluated, with its
@@ -24,12 +24,12 @@ _LINE_REACH_PX = 12
 
 @dataclass(frozen=True)
 class Case:
-    """Exposures and what is known of them.
+    """Exposures and the truth about them.
 
     Attributes
     ----------
     name : str
-        What it is.
+        Name of the set.
     exposures_adu : (N, rows, columns) array of float32
         Bias removed.
     gain, rnoise_e : float
@@ -37,12 +37,11 @@ class Case:
     signal_e : (N, rows, columns) array of float32
         Expected signal of each exposure without cosmic rays, electrons.
     charge_e : (N, rows, columns) array of float32
-        What cosmic rays left, electrons.
+        Charge of cosmic rays, electrons.
     planted : (rows, columns) array of bool
         Where cosmic rays were laid across others: there are more double hits than by chance.
     simulated : bool
-        Whether signal and charge are all there is: in real exposures there are cosmic rays that
-        nobody added.
+        Whether all signal and charge is known: real exposures hold cosmic rays of their own.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Variant:
     flexure_px : float
         The last row's fibres drift by so much more than the middle's, the first row's less.
     moon_e : float
-        Light per pixel that comes from nothing.
+        Background light per pixel, 0 in the first exposure and twice this in the last.
     pedestal_e : float
         Bias that was left in, from −pedestal to +pedestal: no light, no noise of its own.
     """
@@ -104,7 +103,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is simulated.
+    """Settings of a simulated field.
 
     Attributes
     ----------
@@ -117,17 +116,17 @@ class Settings:
     hit_share : float
         Share of the pixels on cosmic rays' stamps, per exposure.
     unstated_e : float
-        Read noise that nobody knows of, electrons, besides.
+        Additional read noise that methods are not told, electrons.
     coincidences : int
-        Stamps put across others in another exposure, besides those that chance makes.
+        Number of stamps put across those of another exposure, in addition to chance coincidences.
     smallest_px : int
-        Pixels of the smallest stamps: below 3 they are dots rather than tracks.
+        Number of pixels of the smallest stamps: below 3 they are dots rather than tracks.
     diffusion_px : float
-        By which charge of cosmic rays diffuses, σ.
+        Gaussian σ by which the charge of cosmic rays diffuses, pixels.
     brightness : float
-        Of all light.
+        Factor of all light.
     variant : Variant
-        How exposures differ.
+        Differences between the exposures.
     """
 
     shape: tuple[int, int] = (512, 640)

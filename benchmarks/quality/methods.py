@@ -1,4 +1,4 @@
-"""What is judged: the library, and the peer as a program of its own."""
+"""The methods that are judged: the library, and the peer as a program of its own."""
 
 from __future__ import annotations
 

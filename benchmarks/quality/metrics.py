@@ -22,7 +22,7 @@ _NEIGHBOURS = np.ones((3, 3), bool)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method says of a case.
+    """Masks and combined image that a method makes of a case.
 
     Attributes
     ----------

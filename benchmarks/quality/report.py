@@ -31,7 +31,7 @@ class Target(NamedTuple):
     Attributes
     ----------
     set, measure : str
-        What is looked at.
+        Names of the set and of the measure.
     limit : float
         The figure.
     better : callable

@@ -14,7 +14,7 @@ from benchmarks.quality.sets import Library
 
 @dataclass
 class Results:
-    """What one method reached.
+    """Scores of one method.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ def evaluate(
     Parameters
     ----------
     label : str
-        What it is called.
+        Name of the method in tables.
     method : callable
         Takes a `Case`, returns an `Answer`.
     library : Library
@@ -63,9 +63,9 @@ def evaluate(
     seeds : range
         Seeds of simulated fields.
     progress : callable
-        Told of each case.
+        Called with a line of text before each case.
     after_set : callable
-        Given what there is after each set.
+        Called with the results so far after each set.
     """
     results = Results(label)
     for name in names:

@@ -3,7 +3,7 @@
     python -m benchmarks.quality.roc --curve "pycosmic pc_sigma_det=3|5|8" roc.png
 
 Each curve is a method with one parameter that takes several values; results of earlier runs
-(--with) are points. What is missed is drawn, in logarithms, so that the best is at the lower left.
+(--with) are points. Shares of missed hits are drawn on a logarithmic scale: the best is lower left.
 See benchmarks/README.md.
 """
 
@@ -75,7 +75,7 @@ class Curve:
 
     @property
     def label(self) -> str:
-        """What it is called in the legend."""
+        """Name of the curve in the legend."""
         fixed = "".join(f" {name}={value}" for name, value in self.chosen.items())
         return f"{self.crmethod}{fixed}, {self.parameter} {self.values[0]}…{self.values[-1]}"
 
@@ -193,7 +193,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure, tell and draw."""
+    """Measure, print and draw."""
     options = read_options()
     library, seeds = Library.at(options.data), range(1, options.seeds + 1)
     curves = {

@@ -1,4 +1,4 @@
-"""What is looked at: simulated fields by seeds, real exposures once."""
+"""Sets of exposures: simulated fields, one for each seed, and real exposures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import numpy as np
 from astropy.io import fits
 
 from benchmarks.quality.fields import VARIANTS, Case, Settings, make_case
-from benchmarks.quality.stamps import Stamp, read_stamps, straight_tracks
+from benchmarks.quality.stamps import (
+    Stamp,
+    drawn_tracks,
+    read_dark_tracks,
+    read_stamps,
+    straight_tracks,
+)
+from crdetect.errors import InputError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = ("kast_blue_3x1200", "isis_red_3x100", "isis_red_injected")
@@ -30,11 +37,15 @@ FIELDS = {name: Settings(variant=variant) for name, variant in VARIANTS.items()}
     "faint": Settings(brightness=0.1),
     "4 exposures": Settings(nexposures=4),
     "5 exposures": Settings(nexposures=5),
+    "no diffusion": Settings(diffusion_px=0.0),
 }
 """Simulated fields by name: the variants of issue 7, and what it says of noise, hits and light."""
 
 _HARD = {"rnoise_e": 2.0, "hit_share": 0.03, "brightness": 3.0}
 FIELDS |= {f"hard {name}": replace(FIELDS[name], **_HARD) for name in ("mild", "strong", "seeing")}
+
+TRACKS = ("lsst", "stis", "drawn")
+"""Kinds of cosmic rays: of LSST darks, of a dark of HST/STIS, drawn by `crdetect.simulate`."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +64,21 @@ class Library:
     stamps: tuple[Stamp, ...]
 
     @classmethod
-    def at(cls, data: Path) -> Library:
-        """Read the catalogue, or make straight tracks in its place."""
+    def at(cls, data: Path, tracks: str = "lsst") -> Library:
+        """Read or draw the cosmic rays; without the LSST catalogue they are straight tracks.
+
+        Raises
+        ------
+        InputError
+            If the folder has no STIS dark, and its tracks are wanted.
+        """
+        if tracks == "drawn":
+            return cls(data, drawn_tracks())
+        if tracks == "stis":
+            stamps = read_dark_tracks(data)
+            if stamps is None:
+                raise InputError(f"no stis_dark in {data}: there are no tracks of it")
+            return cls(data, stamps)
         return cls(data, read_stamps(data) or straight_tracks())
 
     @property

@@ -1,6 +1,8 @@
-"""Real cosmic rays as stamps: those of LSST darks, turned, mirrored and dimmed at random.
+"""Cosmic rays as stamps, which are turned, mirrored and dimmed at random.
 
-The catalogue is not part of the project; without it the stamps are straight tracks.
+There are three kinds of tracks: those of the catalogue of LSST darks, those of two quadrants of a
+dark of HST/STIS, and those that `crdetect.simulate` draws. Catalogue and dark are not part of the
+project; without the catalogue the stamps are straight tracks.
 """
 
 from __future__ import annotations
@@ -13,32 +15,52 @@ import numpy as np
 from astropy.io import fits
 from scipy import ndimage
 
+from crdetect.simulate import make_tracks_e
+
 CATALOGUE = "cosmic_rays_itl_2017.fits.gz"
-_FAINTEST = 0.15  # factor of the charge
+DARKS = tuple(f"stis_dark/quadrant_{i}.fits.gz" for i in (0, 1))
+CR_IN_DARK_E = 27.0
+"""Charge above which a pixel of the STIS dark belongs to a cosmic ray: more than 6 σ of its noise,
+electrons."""
+
+_FAINTEST = 0.15  # least factor of the charge of a stamp of the LSST catalogue
+_DRAWN_SHAPE, _DRAWN_SHARE = (3000, 3000), 0.002  # image on which tracks are drawn, share covered
+_NEIGHBOURS = np.ones((3, 3), bool)
 DIFFUSION_REACH_PX = 2
 _TRACK_LENGTH_PX, _TRACK_CHARGE_E, _TRACK_SPREAD = 8.0, 400.0, 1.0
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """One cosmic ray: places of its pixels from (0, 0) on, and their charge in electrons."""
+    """One cosmic ray.
+
+    Attributes
+    ----------
+    y, x : (n,) arrays of int
+        Places of its pixels, from (0, 0) on.
+    charge_e : (n,) array of float32
+        Their charge, electrons.
+    faintest : float
+        Least factor by which the charge is multiplied; 1: the charge stays as it is.
+    """
 
     y: np.ndarray
     x: np.ndarray
     charge_e: np.ndarray
+    faintest: float = _FAINTEST
 
     def varied(self, rng: np.random.Generator) -> Stamp:
         """Turn it by a multiple of 90°, mirror it or not, and dim it, at random.
 
-        The catalogue's detector is thick and its threshold high: dimmed, its cosmic rays are as
-        faint as those of thinner ones.
+        The detector of the LSST catalogue is thick and its threshold high: dimmed, its cosmic rays
+        are as faint as those of thinner detectors.
         """
         y, x = (self.x, self.y) if rng.integers(2) else (self.y, self.x)
         if rng.integers(2):
             y = y.max() - y
         if rng.integers(2):
             x = x.max() - x
-        return Stamp(y, x, self.charge_e * np.float32(_FAINTEST ** rng.uniform()))
+        return Stamp(y, x, self.charge_e * np.float32(self.faintest ** rng.uniform()))
 
 
 def read_stamps(data: Path) -> tuple[Stamp, ...] | None:
@@ -58,6 +80,46 @@ def _read_catalogue(path: Path) -> Iterator[Stamp]:
     number = np.repeat(table["fp_id"], length)
     for ray in np.split(np.arange(charge.size), np.flatnonzero(np.diff(number)) + 1):
         yield Stamp(y[ray] - y[ray].min(), x[ray] - x[ray].min(), charge[ray])
+
+
+def read_dark_tracks(data: Path) -> tuple[Stamp, ...] | None:
+    """Read the tracks of the STIS dark in a folder; None if it is not there."""
+    paths = [data / name for name in DARKS]
+    if not all(path.is_file() for path in paths):
+        return None
+    images = [fits.getdata(path) * fits.getheader(path)["GAIN"] for path in paths]
+    return tuple(stamp for image in images for stamp in segmented(image, CR_IN_DARK_E))
+
+
+def drawn_tracks(seed: int = 1) -> tuple[Stamp, ...]:
+    """Make tracks as `crdetect simulate` draws them: straight, thin, without wings."""
+    image = make_tracks_e(_DRAWN_SHAPE, _DRAWN_SHARE, np.random.default_rng(seed))
+    return tuple(segmented(image, 0.0))
+
+
+def segmented(charge_e: np.ndarray, above_e: float) -> Iterator[Stamp]:
+    """Cut an image of cosmic rays into stamps.
+
+    Parameters
+    ----------
+    charge_e : (rows, columns) array
+        Cosmic rays over an empty background, electrons.
+    above_e : float
+        Charge above which a pixel is hit, electrons.
+
+    Yields
+    ------
+    Stamp
+        Pixels that touch each other by a side or a corner, unless one is at the edge of the image,
+        where a track may be cut. Cosmic rays that touch each other make one stamp.
+    """
+    labels, _ = ndimage.label(charge_e > above_e, _NEIGHBOURS)
+    rows, columns = charge_e.shape
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if any(s.start == 0 or s.stop == n for s, n in zip(box, (rows, columns), strict=True)):
+            continue
+        y, x = np.nonzero(labels[box] == number)
+        yield Stamp(y, x, charge_e[box][y, x].astype(np.float32), faintest=1.0)
 
 
 def straight_tracks(number: int = 400, seed: int = 1) -> tuple[Stamp, ...]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.fill import fill_missing
 from crdetect.masks import features_touching
@@ -19,6 +20,7 @@ from crdetect.schema.block import Block
 _logger = logging.getLogger(__name__)
 
 
+@by_value
 @dataclass(frozen=True)
 class Cleaned:
     """What a detector gives for one image.

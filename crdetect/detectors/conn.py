@@ -42,10 +42,14 @@ class Conn(Block):
     title: ClassVar[str] = "Cosmic-CoNN"
 
     nn_model: Literal["ground_imaging", "NRES", "HST_ACS_WFC"] = parameter(
-        "ground_imaging", "network"
+        "ground_imaging", "network, named after the images that trained it"
     )
-    nn_threshold: PairOfProbability = parameter(0.5, "probability limit")
-    nn_verbose: Flag = parameter(True, "log what the detector does")
+    nn_threshold: PairOfProbability = parameter(
+        0.5, "probability above which a pixel is flagged; raise it to flag fewer pixels"
+    )
+    nn_verbose: Flag = parameter(
+        True, "write the highest probability of each image to the log, at level debug"
+    )
 
 
 class ConnDetector(NetworkDetector):
@@ -156,7 +160,7 @@ def load_network(name: str) -> torch.nn.Module:
 # A stamp, layer by layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Layer:
     """What a convolution gave, and what its normalisation makes of it."""
 

@@ -41,10 +41,14 @@ class DeepCR(Block):
     title: ClassVar[str] = "deepCR"
 
     dc_mask: Annotated[Literal["ACS-WFC", "WFC3-UVIS"], BeforeValidator(_with_dashes)] = parameter(
-        "ACS-WFC", "network"
+        "ACS-WFC", "network, named after the camera whose images trained it"
     )
-    dc_threshold: PairOfProbability = parameter(0.5, "probability limit")
-    dc_verbose: Flag = parameter(True, "log what the detector does")
+    dc_threshold: PairOfProbability = parameter(
+        0.5, "probability above which a pixel is flagged; raise it to flag fewer pixels"
+    )
+    dc_verbose: Flag = parameter(
+        True, "write the highest probability of each image to the log, at level debug"
+    )
 
 
 class DeepCRDetector(NetworkDetector):

@@ -27,29 +27,67 @@ class LACosmic(Block):
     la_gain_apply: Flag = parameter(
         True, "accepted for compatibility, without effect: images stay in ADU"
     )
-    la_sigclip: PairOfPositive = parameter((5.0, 3.0), "Laplacian to noise limit", "sigma")
+    la_sigclip: PairOfPositive = parameter(
+        (5.0, 3.0),
+        "threshold for the Laplacian of the image divided by its noise; raise it to flag "
+        "fewer pixels",
+        "sigma",
+    )
     la_sigfrac: PairOfPositive = parameter(
-        (0.3, 0.3), "limit for neighbours, fraction of la_sigclip"
+        (0.3, 0.3),
+        "threshold for the neighbours of flagged pixels, as a fraction of la_sigclip; lower "
+        "it to let the mask grow further",
     )
-    la_objlim: PairOfPositive = parameter((5.0, 5.0), "contrast of CR and object")
-    la_satlevel: Positive = parameter(65535.0, "saturation level, above the bias", "ADU")
-    la_niter: Rounds = parameter(4, "iterations")
-    la_sepmed: Flag = parameter(True, "separable median filter")
+    la_objlim: PairOfPositive = parameter(
+        (5.0, 5.0),
+        "minimum contrast of the Laplacian to the fine structure image; raise it if stars or "
+        "lines are flagged, lower it if cosmic rays on them are missed",
+    )
+    la_satlevel: Positive = parameter(
+        65535.0,
+        "saturation level above the bias; saturated stars are not searched for cosmic rays",
+        "ADU",
+    )
+    la_niter: Rounds = parameter(
+        4, "maximum number of rounds, each of which cleans the image and looks for more hits"
+    )
+    la_sepmed: Flag = parameter(
+        True, "use a separable median filter, which is faster and nearly the same as the full one"
+    )
     la_cleantype: Literal["median", "medmask", "meanmask", "idw"] = parameter(
-        "meanmask", "how flagged pixels are replaced"
+        "meanmask",
+        "replacement of flagged pixels, from the 5 × 5 pixels around: the median of all "
+        "(median) or of the unmasked ones (medmask), their mean (meanmask), or an "
+        "interpolation weighted by distance (idw)",
     )
-    la_fsmode: Literal["median", "convolve"] = parameter("convolve", "fine structure image by")
+    la_fsmode: Literal["median", "convolve"] = parameter(
+        "convolve",
+        "how the fine structure image is made: by median filters, or by convolution with the PSF",
+    )
     la_psfmodel: Literal["gauss", "moffat", "gaussx", "gaussy", "gaussxy"] = parameter(
-        "gaussxy", "PSF (with la_fsmode: convolve)"
+        "gaussxy",
+        "shape of the PSF, with la_fsmode: convolve; gaussxy is an elliptical Gaussian, gauss "
+        "and moffat are round, gaussx and gaussy smooth along one axis only",
     )
-    la_psffwhm_x: Positive = parameter(2.5, "FWHM of the PSF in x", "pixel")
-    la_psffwhm_y: Positive = parameter(2.5, "FWHM of the PSF in y", "pixel")
+    la_psffwhm_x: Positive = parameter(
+        2.5, "full width at half maximum of the PSF along x", "pixel"
+    )
+    la_psffwhm_y: Positive = parameter(
+        2.5, "full width at half maximum of the PSF along y", "pixel"
+    )
     la_psfsize: Annotated[Size, Accepts("an odd integer from 1 to 301")] = parameter(
-        11, "size of the PSF kernel", "pixel"
+        11, "side of the square on which the PSF is sampled", "pixel"
     )
-    la_psfbeta: Positive = parameter(4.765, "beta of the Moffat PSF")
-    la_verbose: Flag = parameter(True, "log what the detector does")
-    la_padwidth: Growth = parameter(10, "padding by reflection before detection", "pixel")
+    la_psfbeta: Positive = parameter(
+        4.765, "exponent β of the Moffat profile, with la_psfmodel: moffat"
+    )
+    la_verbose: Flag = parameter(True, "write what the detector does to the log, at level debug")
+    la_padwidth: Growth = parameter(
+        10,
+        "width of the margin that is added around the image by reflection, so that hits at "
+        "the border are found",
+        "pixel",
+    )
 
     @field_validator("la_psfsize")
     @classmethod

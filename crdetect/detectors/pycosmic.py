@@ -36,18 +36,54 @@ class PyCosmic(Block):
     prefix: ClassVar[str] = "pc"
     title: ClassVar[str] = "PyCosmic"
 
-    pc_sigma_det: PairOfPositive = parameter((5.0, 3.0), "detection limit", "sigma")
-    pc_rlim: PairOfPositive = parameter((1.2, 1.2), "limit of the ratio to the smoothed image")
-    pc_iterations: Rounds = parameter(5, "rounds of detection")
-    pc_fwhm_gauss_x: Positive = parameter(2.5, "FWHM of the smoothing in x", "pixel")
-    pc_fwhm_gauss_y: Positive = parameter(2.5, "FWHM of the smoothing in y", "pixel")
-    pc_replace_box_x: Size = parameter(5, "box of the replacing median in x", "pixel")
-    pc_replace_box_y: Size = parameter(5, "box of the replacing median in y", "pixel")
+    pc_sigma_det: PairOfPositive = parameter(
+        (5.0, 3.0),
+        "threshold for the Laplacian of the image divided by its noise; raise it to flag "
+        "fewer pixels",
+        "sigma",
+    )
+    pc_rlim: PairOfPositive = parameter(
+        (1.2, 1.2),
+        "threshold for the sharpness, the Laplacian of the image divided by its Gaussian "
+        "smoothing; raise it if sharp lines or traces are flagged",
+    )
+    pc_iterations: Rounds = parameter(
+        5, "maximum number of rounds, each of which cleans the image and looks for more hits"
+    )
+    pc_fwhm_gauss_x: Positive = parameter(
+        2.5,
+        "full width at half maximum along x of the Gaussian that smooths the image; take "
+        "about the width of an unresolved feature",
+        "pixel",
+    )
+    pc_fwhm_gauss_y: Positive = parameter(
+        2.5,
+        "full width at half maximum along y of the Gaussian that smooths the image; take "
+        "about the width of an unresolved feature",
+        "pixel",
+    )
+    pc_replace_box_x: Size = parameter(
+        5,
+        "width along x of the box whose median gives the noise; the box whose median replaces "
+        "flagged pixels is slightly wider",
+        "pixel",
+    )
+    pc_replace_box_y: Size = parameter(
+        5,
+        "width along y of the box whose median gives the noise; the box whose median replaces "
+        "flagged pixels is slightly wider",
+        "pixel",
+    )
     pc_replace_error: Positive = parameter(
         1.0e6, "accepted for compatibility, without effect: no error image is made"
     )
-    pc_increase_radius: Growth = parameter(0, "growth of the mask: a square of 2 r + 1", "pixel")
-    pc_verbose: Flag = parameter(True, "log what the detector does")
+    pc_increase_radius: Growth = parameter(
+        0,
+        "radius r by which the mask grows at the end: each flagged pixel becomes a square of "
+        "2 r + 1 pixels; raise it if faint borders of cosmic rays remain",
+        "pixel",
+    )
+    pc_verbose: Flag = parameter(True, "write what the detector does to the log, at level debug")
 
 
 class PyCosmicDetector(Detector):

@@ -1,4 +1,4 @@
-"""Flux factors: how bright each exposure is, relative to the median of all."""
+"""Flux factors: the brightness of each exposure relative to the median of all."""
 
 from __future__ import annotations
 
@@ -9,31 +9,42 @@ from itertools import combinations, pairwise
 import numpy as np
 import scipy
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.noise import Noise
 from crdetect.stack import Stack, for_row_blocks
 
-_LEAST_SIGNAL = 5.0  # times the noise: pixels with signal
+# These constants were chosen by hand. What a change does to the error of the factors is on the page
+# "Constants" of the documentation (python -m benchmarks.sensitivity).
+
+# Minimum signal of a pixel that is used, in units of its noise.
+_LEAST_SIGNAL = 5.0
+# Minimum number of such pixels.
 _LEAST_PIXELS = 100
-_MOST_PIXELS = 400_000  # more make the ratio no better
+# Maximum number of pixels: it limits the time.
+_MOST_PIXELS = 400_000
+# Grid of log(x_i/x_j): flux ratios up to 7.4, in steps of 0.05 %.
 _LOG_RATIO = np.linspace(-2.0, 2.0, 8001)
-_WIDTHS = 12  # classes of the error of a ratio
+# Number of classes into which the errors of ratios are sorted; each has one width of its Gaussians.
+_WIDTHS = 12
 
 
+@by_value
 @dataclass(frozen=True)
 class FluxFactors:
-    """Flux of each exposure, and how it was measured.
+    """Flux factors of the exposures, and the distributions of ratios they were measured from.
 
     Attributes
     ----------
     factors : tuple of N float
-        Relative to median2d.
+        Flux of each exposure relative to the median of the exposures.
     ratios : (k,) array or None
-        Ratios of an exposure to the others; None where the factors were given.
+        Grid of flux ratios; None if the factors were given.
     densities : (N, k) array or None
-        How probable each ratio is, at most 1; its maximum is the factor.
+        Probability density of each ratio, normalised to a maximum of 1; the factor is there.
     number_at_median : (rows, columns) array of uint8 or None
-        Which exposure (from 1) is the median, or nearest to it; 0 where all are missing.
+        Number (from 1) of the exposure that is the median, or nearest to it; 0 where all values
+        are missing.
     """
 
     factors: tuple[float, ...]
@@ -43,7 +54,7 @@ class FluxFactors:
 
     @property
     def measured(self) -> bool:
-        """Whether they were measured in the run."""
+        """Whether the factors were measured in the run."""
         return self.ratios is not None
 
 
@@ -55,7 +66,7 @@ def divided(stack: Stack, factors: Sequence[float]) -> Stack:
 def measure_flux(
     stack: Stack, noise: Noise, median2d_adu: np.ndarray, selected: np.ndarray
 ) -> FluxFactors:
-    """Find the most probable ratio of each exposure to the median.
+    """Measure the flux factors as the most probable ratios of the exposures to each other.
 
     Parameters
     ----------
@@ -64,22 +75,22 @@ def measure_flux(
     noise : Noise
         Their noise.
     median2d_adu : (rows, columns) array
-        Their median.
+        Their median, ADU.
     selected : (rows, columns) array of bool
-        Where to measure.
+        Pixels to be used.
 
     Raises
     ------
     InputError
-        If fewer than 100 pixels there have a signal.
+        If fewer than 100 of the selected pixels have a signal above 5 σ.
 
     Notes
     -----
-    Exposures are compared with each other: the median *is* one of the exposures at each pixel, so
-    that 1 would be the most probable ratio to it, whatever the flux. The density of log(x_i/x_j)
-    is the sum of the pixels' normal distributions, each as wide as its error; its maximum is
-    not moved by cosmic rays. Factors are the least squares solution for all pairs, divided by
-    their median.
+    The exposures are compared with each other and not with the median: the median *is* one of the
+    exposures at each pixel, so that the most probable ratio to it would be 1, whatever the flux.
+    The density of log(x_i/x_j) is the sum over pixels of Gaussians as wide as the error of the
+    pixel's ratio; cosmic rays do not move its maximum. The factors are the least-squares solution
+    for all pairs of exposures, divided by their median.
     """
     usable = selected & np.isfinite(stack.exposures).all(axis=0)
     signal = np.where(usable, median2d_adu, 0)
@@ -114,9 +125,9 @@ def _at(value: float | np.ndarray, pixels: np.ndarray) -> float | np.ndarray:
 
 
 def _density(first: np.ndarray, second: np.ndarray, noise: Noise) -> np.ndarray:
-    """Density of log(first/second) at `_LOG_RATIO`."""
+    """Return the density of log(first/second) at `_LOG_RATIO`."""
     variance = noise.variance_adu2(0.5 * (first + second))
-    # the sum of both tells where there is signal: it prefers neither
+    # pixels are chosen by the sum of both values, which favours neither exposure
     good = (first > 0) & (second > 0) & (first + second > 2 * _LEAST_SIGNAL * np.sqrt(variance))
     first, second, variance = first[good], second[good], variance[good]
     log_ratio = np.log(first / second)
@@ -134,7 +145,7 @@ def _density(first: np.ndarray, second: np.ndarray, noise: Noise) -> np.ndarray:
 
 
 def _maximum(curve: np.ndarray) -> float:
-    """Place of the maximum, by a parabola through the highest three points."""
+    """Locate the maximum of a curve by a parabola through its highest three points."""
     top = int(np.clip(curve.argmax(), 1, curve.size - 2))
     left, middle, right = curve[top - 1 : top + 2]
     bend = left - 2 * middle + right
@@ -145,7 +156,7 @@ def _maximum(curve: np.ndarray) -> float:
 def _relative_to_all(
     density: dict[tuple[int, int], np.ndarray], log_factors: np.ndarray
 ) -> np.ndarray:
-    """Densities of each exposure's ratio to all others, each brought to the same flux."""
+    """Return the densities of each exposure's ratio to the others, scaled to a common flux."""
     total = np.zeros((log_factors.size, _LOG_RATIO.size))
     for (i, j), curve in density.items():
         total[i] += np.interp(_LOG_RATIO - log_factors[j], _LOG_RATIO, curve)

@@ -1,15 +1,15 @@
-"""How real exposures differ: local fits of flux, sky, shift and width to their differences.
+"""Differences between real exposures: local fits of flux, sky, shift and width.
 
 Exposures of one target are never quite equivalent: the sky fades, the object varies, traces move,
-the seeing changes. What follows is the idea of difference imaging (Alard & Lupton 1998): in a
-window, the difference of an exposure from the common template T is a combination of a few images,
+the seeing changes. The fit follows the idea of difference imaging (Alard & Lupton 1998): in a
+window, the difference between an exposure and the common template T is a linear combination,
 
     d = c₀ (T − C) + c₁ C + c₂ ∂T/∂x + c₃ ∂T/∂y + c₄ ∂²T/∂x² + c₅ ∂²T/∂y²,
 
-C being T smoothed along the spectra: lines and continuum, sky and object have fluxes of their own.
-A background that is added everywhere (moonlight, scattered light, what is left of the bias) is
-taken off first, and fitted with the rest in the widest windows.
-Windows are long and thin, along the rows or along the columns, since spectra and slits are.
+where C is T smoothed along the spectra, so that lines and continuum may vary independently.
+A background that is added everywhere (moonlight, scattered light, a residual of the bias) is
+subtracted first, and fitted together with the other terms in the widest windows. Windows are long
+and thin, along rows or along columns, because spectra and images of slits are.
 """
 
 from __future__ import annotations
@@ -23,35 +23,63 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.stack import for_row_blocks, sort_planes
 
-_FLUX, _SHIFTS = (1,), (2, 3)  # which coefficients
+# Constants without another source were chosen by hand. What a change of each of them does is on the
+# page "Constants" of the documentation (python -m benchmarks.sensitivity).
 
-_CLIP = 4.0  # sigma: a value so far above the lower ones takes no part in the template
-_WINSOR = 3.0  # sigma: larger residuals pull no harder
+# Indices of the coefficients of the continuum's flux, and of the shifts in x and y.
+_FLUX, _SHIFTS = (1,), (2, 3)
+
+# Height above the mean of the lower values, in units of σ (with tolerated differences), from which
+# a value is an outlier: it is left out of the template, and its pixel has no weight in the fit.
+_CLIP = 4.0
+# Absolute residual, in the same σ, to which larger ones are reduced in the fit.
+_WINSOR = 3.0
+# Gaussian σ in pixels by which the lowest values are smoothed before their gradients widen
+# tolerances.
 _SMOOTH_MINIMUM_PX = 0.8
-_SLOPE_PX, _CURVATURE_PX = 0.4, 0.6  # smoothing: more of it widens the feet of bright profiles
+# Gaussian σ in pixels by which the template is smoothed before its first and second derivatives are
+# taken: more would widen the feet of bright profiles.
+_SLOPE_PX, _CURVATURE_PX = 0.4, 0.6
+# Length of the running mean along the spectra that separates the continuum from lines, pixels.
 _CONTINUUM_PX = 41
-_WEAK = 1e-3  # ridge that makes all windows solvable, times the mean information
-_LEAST_INFORMATION = 1e-12  # of windows where nothing is
+# Ridge of the fit from which variances of the priors are estimated, relative to the mean
+# information of a window: it makes all windows solvable.
+_WEAK = 1e-3
+# Ridge of windows without any light, which would be singular; no effect on results.
+_LEAST_INFORMATION = 1e-12
+# Number of iterations of the variances of the priors.
 _ROUNDS = 5
-_SIGNIFICANT = 3.0  # error bars: spread of the coefficients that counts
-_WIDEST_TILE = 1 << 18  # pixels
-_BACKGROUND_PX, _THINNING = 32, 2  # windows of the background, after leaving out pixels
-_BACKGROUND_REACH = 2.0  # windows
-_FLUX_MAY_DIFFER = 0.2  # what may be no background, relative to the signal of the faint pixels
-_LEAST_BACKGROUND = 0.2  # of the noise: a difference that counts
+# Minimum excess scatter of a coefficient over the windows, in units of its standard error, for its
+# term to be fitted.
+_SIGNIFICANT = 3.0
+# Maximum number of pixels per strip of windows: it limits memory and has no effect on results.
+_WIDEST_TILE = 1 << 18
+# Side of the windows in which the background is measured, in pixels of an image of which every
+# second row and column is used: 64 pixels.
+_BACKGROUND_PX, _THINNING = 32, 2
+# Gaussian σ, in windows, by which the background is smoothed.
+_BACKGROUND_REACH = 2.0
+# Relative difference of flux that may look like a background: windows of brighter faint pixels have
+# less weight.
+_FLUX_MAY_DIFFER = 0.2
+# Minimum rms difference of the background, in units of the noise of a pixel, for it to be
+# subtracted.
+_LEAST_BACKGROUND = 0.2
 
 
 class Pass(NamedTuple):
-    """One of the fits: its window, and how far exposures may still differ.
+    """One of the successive fits: its windows, and its tolerance of remaining differences.
 
     Attributes
     ----------
     rows, columns : int
         Size of the window, pixels.
     flux, gradient : float
-        Tolerance of the template: relative, and in pixels of shift.
+        Differences that do not count as cosmic rays: relative difference of flux, and shift in
+        pixels. They widen the noise by which outliers are recognised.
     """
 
     rows: int
@@ -61,25 +89,30 @@ class Pass(NamedTuple):
 
 
 PASSES = (
-    Pass(64, 64, 0.3, 0.4),  # what all pixels have in common, lest the others go astray
-    Pass(64, 2, 0.1, 0.2),  # as narrow as lines are, of sky and object side by side
-    Pass(2, 64, 0.3, 0.1),  # fibres and objects vary by more than lines do
+    Pass(64, 64, 0.3, 0.4),  # large common differences first, so that narrow windows converge
+    Pass(64, 2, 0.1, 0.2),  # narrow columns: lines of sky and object lie side by side
+    Pass(2, 64, 0.3, 0.1),  # narrow rows: fibres and objects vary by more than lines do
     Pass(64, 4, 0.04, 0.05),
 )
+"""Successive fits. Windows and tolerances were chosen by hand: windows as narrow as lines and
+fibres are, and tolerances that decrease as the exposures are brought together."""
+
 _LAST = Pass(0, 0, 0.03, 0.05)
+"""Tolerances of the template after the last fit; there is no window, because nothing is fitted."""
 
 
+@by_value
 @dataclass(frozen=True)
 class Matched:
-    """Exposures brought together.
+    """Template of the exposures, and the fitted differences from it.
 
     Attributes
     ----------
     template_e : (rows, columns) array of float32
-        Mean of the values that agree, from the lowest on, electrons.
+        Mean of the values of each pixel without its high outliers, electrons.
     differences_e : (N, rows, columns) array of float32, or None
-        What each exposure has more than the template is expected to have; None where exposures
-        are equivalent, as far as can be seen.
+        Fitted difference exposure − template, electrons; None if no significant difference was
+        found.
     fluxes : (N,) array
         Mean flux of the continuum of each exposure, relative to the template.
     shifts_px : (N, 2) array
@@ -92,7 +125,13 @@ class Matched:
     shifts_px: np.ndarray
 
     def level(self, exposures_e: np.ndarray) -> np.ndarray:
-        """Subtract the differences: clean values of a pixel then have one expectation."""
+        """Subtract the fitted differences, so that clean values have one expectation per pixel.
+
+        Parameters
+        ----------
+        exposures_e : (N, rows, columns) array of float32
+            The exposures, electrons.
+        """
         if self.differences_e is None:
             return exposures_e
         return exposures_e - self.differences_e
@@ -104,18 +143,19 @@ def match(
     workers: int,
     passes: Sequence[Pass] = PASSES,
 ) -> Matched:
-    """Fit the differences of exposures.
+    """Fit the differences of the exposures from their common template.
 
     Parameters
     ----------
     exposures_e : (N, rows, columns) array of float32
-        Electrons; finite, where data are missing something harmless.
+        The exposures, electrons; finite. Missing values are replaced by the lowest of the others.
     rnoise2_e2 : float or (rows, columns) array
         Read noise squared, electrons².
     workers : int
         Threads.
     passes : sequence of Pass, optional
-        The fits, one after the other; none: exposures are taken for equivalent.
+        The fits, one after the other. Without any the exposures are taken as equivalent, and only
+        the template is made.
 
     Returns
     -------
@@ -123,10 +163,11 @@ def match(
 
     Notes
     -----
-    Coefficients have a normal prior of mean 0, whose variance is that of the coefficients of all
-    windows beyond their errors (empirical Bayes). Where it is not significant the term is left
-    out; if none is, exposures are equivalent and nothing is done. Cosmic rays take no part: values
-    far above the others weigh nothing, the rest is winsorised.
+    Each coefficient has a zero-mean Gaussian prior, whose variance is estimated from the scatter of
+    the coefficient over all windows in excess of the formal errors (empirical Bayes). Terms without
+    significant excess scatter are dropped; if none is left, the exposures count as equivalent. For
+    robustness against cosmic rays, pixels with a high outlier have no weight, and all other
+    residuals are winsorised.
 
     References
     ----------
@@ -159,20 +200,20 @@ def match(
 def background_differences(
     exposures_e: np.ndarray, rnoise2_e2: float | np.ndarray
 ) -> np.ndarray | None:
-    """Find by how much the faint pixels of exposures differ, smoothly over the image.
+    """Measure the smooth differences of background between the exposures in their faint pixels.
 
     Parameters
     ----------
     exposures_e : (N, rows, columns) array of float32
-        Electrons.
+        The exposures, electrons; finite.
     rnoise2_e2 : float or (rows, columns) array
         Read noise squared, electrons².
 
     Returns
     -------
     (N, rows, columns) array of float32, or None
-        Electrons, 0 on the mean of the exposures; None if that is less than a fraction of the
-        noise.
+        Background of each exposure less the mean background of all, electrons; None if the
+        differences are below a fraction of the noise.
     """
     thinned = exposures_e[:, ::_THINNING, ::_THINNING]
     n, rows, columns = thinned.shape
@@ -180,7 +221,7 @@ def background_differences(
     n_y, n_x = rows // height, columns // width
     cut = thinned[:, : n_y * height, : n_x * width].reshape(n, n_y, height, n_x, width)
     cut = cut.swapaxes(2, 3).reshape(n, n_y, n_x, height * width)
-    rank = height * width // 10  # of faint pixels, with less of the object in them
+    rank = height * width // 10  # the tenth percentile has little light of the object
     levels = np.partition(cut, rank, axis=-1)[..., rank]
     mean = np.maximum(levels.mean(axis=0), 0)
     noise2 = mean + np.float32(np.mean(rnoise2_e2))
@@ -209,7 +250,7 @@ def gradients(image: np.ndarray, smoothing_px: float) -> tuple[np.ndarray, np.nd
 
 
 def _variance(signal, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
-    """Poisson and read noise, and how far exposures may differ."""
+    """Return the variance of photons and read noise, with that of tolerated differences added."""
     signal = np.maximum(signal, 0)
     variance = np.square(signal * np.float32(tolerance.flux))
     variance += signal
@@ -219,7 +260,7 @@ def _variance(signal, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
 
 
 def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndarray:
-    """Mean of the values of each pixel, from the lowest on, as long as they agree."""
+    """Return the mean of the values of each pixel below the first high outlier."""
     mean = np.empty(exposures.shape[1:], np.float32)
 
     def mean_rows(rows: slice) -> None:
@@ -238,7 +279,7 @@ def _mean_from_below(exposures, rnoise2, steepness2, tolerance: Pass) -> np.ndar
 
 
 def _bases(template: np.ndarray, window: Pass, axis: int) -> list[np.ndarray]:
-    """Images of which differences are made; spectra run along the axis."""
+    """Return the basis images of the fit; spectra run along the axis."""
     along = (_CONTINUUM_PX, 1) if axis else (1, _CONTINUUM_PX)
     continuum = cv2.blur(template, along)
     smooth = cv2.GaussianBlur(template, (0, 0), _CURVATURE_PX)
@@ -250,26 +291,27 @@ def _bases(template: np.ndarray, window: Pass, axis: int) -> list[np.ndarray]:
         cv2.sepFilter2D(smooth, -1, bend, one, borderType=cv2.BORDER_REPLICATE),
         cv2.sepFilter2D(smooth, -1, one, bend, borderType=cv2.BORDER_REPLICATE),
     ]
-    # in long and thin windows a constant would take tracks for background
+    # a constant is fitted in square windows only: in a long and thin one it would fit a track
     return [*bases, np.ones_like(template)] if window.rows == window.columns else bases
 
 
+@by_value
 @dataclass
 class _Found:
-    """A fit.
+    """Coefficients of the differences in all windows.
 
     Attributes
     ----------
     axis : int
-        Of the spectra.
+        Axis along which spectra run.
     bases : list of K (rows, columns) arrays
-        What differences are made of.
+        Basis images.
     coefficients : (N, K, windows in y, windows in x) array
-        Of each window; 0 of what is not significant.
+        Coefficients of each exposure in each window; 0 for terms that are not significant.
     information : (K, windows in y, windows in x) array
-        Of the coefficients: their errors are its root's inverse.
+        Diagonal of the information matrix: 1/error² of each coefficient if it were fitted alone.
     explained : float
-        By how much χ² is less than without; 0 if nothing is significant.
+        Decrease of χ² due to the fit; 0 if no term is significant.
     """
 
     axis: int
@@ -279,14 +321,14 @@ class _Found:
     explained: float
 
     def mean_of(self, which: Sequence[int]) -> np.ndarray:
-        """Mean coefficients over the windows, (N, len(which)), weighted by their information."""
+        """Return means of coefficients over the windows, weighted by 1/error²: (N, len(which))."""
         weight = self.information[list(which)]
         total = np.maximum(weight.sum(axis=(-2, -1)), np.finfo(float).tiny)
         return (self.coefficients[:, list(which)] * weight).sum(axis=(-2, -1)) / total
 
 
 def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, workers) -> _Found:
-    """Fit differences from the template in each window."""
+    """Fit the differences of all exposures from the template, window by window."""
     bases = _bases(template, window, axis)
     sums = _smooth(_sum_products(level, template, bases, rnoise2, steepness2, window, workers))
     information, projections = np.split(sums, [len(bases)], axis=-1)
@@ -304,9 +346,11 @@ def _fit(level, template, rnoise2, steepness2, window: Pass, axis: int, workers)
 
 
 def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, workers):
-    """Sum products of the bases with each other and with what each exposure has more, weighted.
+    """Accumulate the normal equations of the weighted fit in each window.
 
-    Over each window, with weights 1/variance: (windows in y, windows in x, K, K + N).
+    A has the basis images as columns, d the differences of an exposure from the template, and W the
+    weights 1/variance: AᵀWA and, for each exposure, AᵀWd, together an array of shape (windows in y,
+    windows in x, K, K + N).
     """
     rows, columns = template.shape
     height, width = min(window.rows, rows), min(window.columns, columns)
@@ -338,7 +382,7 @@ def _sum_products(level, template, bases, rnoise2, steepness2, window: Pass, wor
 
 
 def _smooth(sums: np.ndarray) -> np.ndarray:
-    """Let windows overlap: a quarter, a half, a quarter in both directions."""
+    """Average the sums of neighbouring windows with weights ¼, ½, ¼ in both directions."""
     for axis in (0, 1):
         here = sums.swapaxes(0, axis)
         smooth = 0.5 * here
@@ -351,7 +395,10 @@ def _smooth(sums: np.ndarray) -> np.ndarray:
 
 
 def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.ndarray:
-    """Variance of each coefficient over windows and exposures, beyond its errors; 0: no sign."""
+    """Estimate the variance of each coefficient's prior; 0 where it is not significant.
+
+    It is the variance of the coefficient over windows and exposures in excess of its squared error.
+    """
     k = information.shape[-1]
     scale = np.trace(information, axis1=-2, axis2=-1)[..., np.newaxis, np.newaxis] / k
     inverse = np.linalg.inv(information + np.eye(k) * (_WEAK * scale + _LEAST_INFORMATION))
@@ -371,7 +418,7 @@ def _prior_variances(information: np.ndarray, projections: np.ndarray) -> np.nda
 
 
 def _combine(found: _Found, workers: int) -> np.ndarray:
-    """Interpolate the coefficients between windows; add up what they make of the bases."""
+    """Add up the basis images times their coefficients, interpolated between windows."""
     shape = found.bases[0].shape
 
     def combine_one(own: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What makes the exposures differ: matched to each other, and their noise fitted."""
+"""Model of the exposures: the fitted differences between them, and their noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.equivalence.matching import Matched, background_differences, gradients, match
 from crdetect.equivalence.noise_model import NoiseModel, fit_noise_model
 from crdetect.noise import Noise
@@ -18,22 +19,31 @@ _logger = logging.getLogger(__name__)
 TERMS = ("excess", "flux2", "shift_x2", "shift_y2")
 """Names of the terms of the noise model: n, a, b, c."""
 
+# Constants were chosen by hand. What a change of each of them does is on the page "Constants" of
+# the documentation (python -m benchmarks.sensitivity).
+
+# Gaussian σ in pixels by which the template is smoothed before its gradients enter the noise model.
 _SMOOTHING_PX = 0.6
+# Minimum read noise, electrons: a noiseless detector has a finite noise model, too.
 _LEAST_RNOISE_E = 0.1
+# Differences of flux and shifts in pixels that are tolerated where outliers are recognised as
+# cosmic rays: as much as the first fit of the matching tolerates, and less once exposures are
+# matched.
 _BEFORE_MATCHING = NoiseModel(0.0, 0.3**2, 0.4**2, 0.4**2)
 _AFTER_MATCHING = NoiseModel(0.0, 0.05**2, 0.1**2, 0.1**2)
 
 
+@by_value
 @dataclass(frozen=True)
 class ExposureModel:
-    """What makes the exposures differ, found from themselves; electrons.
+    """Differences between the exposures and their noise model, fitted to the exposures.
 
     Attributes
     ----------
     matched : Matched
-        Their template and their differences.
+        Common template and differences from it, electrons.
     noise_model : NoiseModel
-        Variance that Poisson and read noise do not explain.
+        Variance beyond photon noise and stated read noise.
     inflation : (rows, columns) array of float32
         Variance of a value relative to Poisson and read noise, at least 1.
     """
@@ -44,11 +54,11 @@ class ExposureModel:
 
     @property
     def equivalent(self) -> bool:
-        """Whether the exposures differ by their noise only, as far as can be seen."""
+        """Whether no significant difference beyond noise was found between the exposures."""
         return self.matched.differences_e is None and not any(self.noise_model.terms)
 
     def table(self) -> list[tuple[str, float, float, str]]:
-        """Rows of name, value, standard error (NaN: not known) and unit."""
+        """Return rows of name, value, standard error (NaN if it is unknown) and unit."""
         model, unknown = self.noise_model, float("nan")
         units = ("e2", "", "pixel2", "pixel2")
         rows = list(zip(TERMS, model.terms, model.errors, units, strict=True))
@@ -65,7 +75,7 @@ class ExposureModel:
         ]
 
     def summary(self) -> list[str]:
-        """Say in a few lines how the exposures differ."""
+        """Describe the differences between the exposures in a few lines."""
         model = self.noise_model
         lines = [f"exposures are {'' if self.equivalent else 'not '}equivalent"]
         if self.matched.differences_e is not None:
@@ -79,17 +89,21 @@ class ExposureModel:
         return lines
 
     def noise(self, noise: Noise) -> Noise:
-        """Give a map of read noise that has all the variance beyond Poisson's."""
+        """Return noise whose map of read noise holds all variance beyond photon noise."""
         read2 = np.square(noise.rnoise_adu)
         signal = np.maximum(self.matched.template_e, 0) / np.square(noise.gain)
-        total = (signal + read2) * self.inflation - signal
-        return Noise(noise.gain, np.sqrt(np.maximum(total, 0)), noise.nbinom_shape)
+        # (signal + read2) · inflation − signal, without the difference of large numbers
+        total = read2 + (signal + read2) * (self.inflation - 1)
+        return Noise(noise.gain, np.sqrt(total), noise.nbinom_shape)
 
     def signals_adu(self, noise: Noise) -> list[np.ndarray]:
-        """Return the expected signal of each exposure, not negative; if common, one array."""
+        """Return the expected signal of each exposure, ADU, not negative.
+
+        If the exposures are equivalent, a single one that is common to all.
+        """
         template = self.matched.template_e / np.float32(noise.gain)
         if self.matched.differences_e is None:
-            return [np.maximum(template, 0)] * len(self.matched.shifts_px)
+            return [np.maximum(template, 0)]
         gain = np.float32(noise.gain)
         return [np.maximum(template + own / gain, 0) for own in self.matched.differences_e]
 
@@ -97,7 +111,7 @@ class ExposureModel:
 def fit_exposure_model(
     stack: Stack, noise: Noise, parameters: Joint, workers: int
 ) -> ExposureModel:
-    """Match the exposures and fit their noise model.
+    """Fit the differences between the exposures, and then the noise model.
 
     Parameters
     ----------
@@ -106,7 +120,7 @@ def fit_exposure_model(
     noise : Noise
         Gain and read noise.
     parameters : Joint
-        What is fitted.
+        jt_matching and jt_noise_terms, which choose what is fitted.
     workers : int
         Threads.
     """
@@ -140,12 +154,15 @@ def fit_exposure_model(
 
 
 def read_variance_e2(noise: Noise) -> float | np.ndarray:
-    """Return the square of the read noise, electrons²; of a noiseless detector a little."""
+    """Return the square of the read noise, electrons², which is never 0."""
     return np.square(np.maximum(np.float32(noise.rnoise_e), np.float32(_LEAST_RNOISE_E)))
 
 
 def electrons(stack: Stack, noise: Noise) -> np.ndarray:
-    """Exposures in electrons; a missing value is the lowest of the others, which is harmless."""
+    """Return the exposures in electrons; the lowest of the others stands for a missing value.
+
+    A missing value is then never a high outlier. Where all values are missing it is 0.
+    """
     exposures = stack.exposures * np.float32(noise.gain)
     if stack.complete:
         return exposures

@@ -1,4 +1,4 @@
-"""The shape of the negative binomial distribution, measured from the exposures themselves."""
+"""Shape κ of the negative binomial distribution of photons, measured in the exposures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ from crdetect.errors import InputError
 from crdetect.noise import Noise
 from crdetect.stack import sort_planes
 
+# These constants were chosen by hand. What a change does to the error of 1/κ is on the page
+# "Constants" of the documentation (python -m benchmarks.sensitivity).
+
+# Maximum number of bins of the signal.
 _BINS = 40
-_LEAST_PIXELS = 200  # of a bin
-_HIT = 6.0  # a value so many sigma above the median is a cosmic ray
+# Minimum number of pixels of a bin.
+_LEAST_PIXELS = 200
+# Height of a value above the median, in units of the noise, above which the pixel is left out
+# because a cosmic ray hit it.
+_HIT = 6.0
+# Maximum number of iterations.
 _ROUNDS = 8
-_SIGNIFICANT = 2.0  # sigma
-_HEIGHTS = np.linspace(0.0, 5.0, 251)  # of median − minimum, in units of the noise
+# Minimum of 1/κ in units of its standard error; the distribution is Poisson's below.
+_SIGNIFICANT = 2.0
+# Grid of median − minimum for its expected distribution, in units of the noise.
+_HEIGHTS = np.linspace(0.0, 5.0, 251)
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,9 @@ class NbinomShape:
     Attributes
     ----------
     value : float
-        κ; infinite where the excess 1/κ is not significant: Poisson.
+        κ; infinite (a Poisson distribution) if the excess 1/κ is not significant.
     excess, error : float
-        1/κ as measured, and its standard error.
+        Measured 1/κ, and its standard error.
     """
 
     value: float
@@ -44,27 +54,28 @@ class NbinomShape:
 
 
 def measure_nbinom_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> NbinomShape:
-    """Measure κ from the spread of median − minimum as a function of the signal.
+    """Measure κ from median − minimum as a function of the signal.
 
     Parameters
     ----------
     values_adu : (N, n) array
-        Values of clean pixels, divided by the flux factors; cosmic rays are clipped.
+        Values of n pixels, divided by the flux factors, ADU; pixels with cosmic rays are clipped.
     noises : sequence of N Noise
-        Poisson noise of each exposure, numbers or maps of shape (n,).
+        Poisson and read noise of each exposure, numbers or maps of shape (n,).
 
     Raises
     ------
     InputError
-        If there are not enough pixels whose photon noise exceeds the read noise.
+        If fewer than 200 pixels have a photon noise above the read noise.
 
     Notes
     -----
-    Pixels are sorted by the mean of their values, which does not depend on differences between
-    them. In each of up to 40 bins the median of median − minimum (of an even number: the lower
-    median), in units of the Poisson and read noise, is compared with its exact expectation; the
-    square of the ratio is 1 + λ²/(κ variance). All bins together give 1/κ, by weighted least
-    squares. If they scatter more than they should, the error says so.
+    Pixels are sorted by the mean of their values, which does not depend on the differences between
+    them. In each of up to 40 bins the median over pixels of median − minimum (with the lower median
+    of an even number of exposures), in units of Poisson and read noise, is compared with its exact
+    expectation; the square of the ratio is 1 + λ²/(κ variance). A weighted least-squares fit to all
+    bins gives 1/κ. If the bins scatter by more than their errors, the error of 1/κ is enlarged
+    accordingly.
     """
     ordered = sort_planes(list(values_adu))
     n = len(ordered)
@@ -97,7 +108,7 @@ def measure_nbinom_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> Nbi
 
 
 def _equal_bins(signal: np.ndarray) -> list[np.ndarray]:
-    """Divide pixels into bins of equal width in the noise, with enough of them in each."""
+    """Divide pixels into bins of equal width in √signal; sparse ones are joined to the next."""
     if signal.size < _LEAST_PIXELS:
         return []
     order = np.argsort(signal)
@@ -118,7 +129,7 @@ def _compare(
     noises: Sequence[Noise],
     excess: float,
 ) -> tuple[float, float, float]:
-    """Excess of variance in one bin, its error, and what 1/κ = 1 would make of it."""
+    """Return the relative excess variance of one bin, its error, and the excess for 1/κ = 1."""
     typical = [
         Noise(float(np.median(noise.gain)), float(np.median(noise.rnoise_adu)), _inverse(excess))
         for noise in noises
@@ -136,7 +147,7 @@ def _inverse(excess: float) -> float:
 
 
 def _expected_median(signal_adu: float, noises: Sequence[Noise]) -> tuple[float, float]:
-    """Median of median − minimum in units of the noise, and its error for one pixel."""
+    """Return the expected median of median − minimum over the noise, and its error per pixel."""
     tails = [Tails.of(np.array([signal_adu]), 1.0, noise, 0.0) for noise in noises]
     group = Group(1.0, tuple((tail, 0) for tail in tails))
     sigma = float(np.sqrt(np.mean(np.square(group.sigmas))))

@@ -1,11 +1,12 @@
-"""The noise of real exposures, fitted to their own spread.
+"""Noise model of real exposures, fitted to the scatter between them.
 
 The variance of a value of expectation λ, in electrons, is
 
     s² = λ + rnoise² + n + a λ² + b (∂λ/∂x)² + c (∂λ/∂y)²,
 
-where n is read noise that was not told, a stands for what is left of differences in flux, b and c
-for what is left of shifts and of changes in width; none is negative.
+where n is the square of the read noise in excess of the stated value, a λ² the variance due to
+remaining differences of flux, and b and c the squares of remaining shifts and changes of width. No
+term is negative.
 """
 
 from __future__ import annotations
@@ -16,41 +17,63 @@ from itertools import product
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.masks import dilate
 from crdetect.stack import for_row_blocks
 
+# Constants without another source were chosen by hand. What a change of each of them does is on the
+# page "Constants" of the documentation (python -m benchmarks.sensitivity).
+
+# Maximum number of pixels in the fit: it limits the time.
 _MOST_PIXELS = 60_000
+# Maximum number of iterations, and number of the first ones, in which squares are clipped.
 _ROUNDS, _WINSORED_ROUNDS = 20, 6
-_WINSOR, _CUT = 4.0, 9.0  # squares of differences, in units of their variance
-_SIGNIFICANT = 2.0  # error bars
+# Limits of squared residuals in units of their variance: clipped at (2 σ)², rejected above (3 σ)².
+_WINSOR, _CUT = 4.0, 9.0
+# Minimum of a term in units of its standard error; smaller terms are set to 0.
+_SIGNIFICANT = 2.0
+# Ridge of the normalised information matrix, which is singular if two terms are proportional.
 _RIDGE = 1e-9
-_LEAST_SCALE = 1e-100  # of a term that is 0 everywhere
-_LEVELS = 30  # of the signal, with the same number of pixels each
+# Scale of a term that is 0 everywhere, to avoid a division by 0; no effect on results.
+_LEAST_SCALE = 1e-100
+# Number of bins of the signal, in which variances are averaged for figures; no effect on masks.
+_LEVELS = 30
+# Minimum variance, electrons², to avoid a division by 0.
 _LEAST_VARIANCE_E2 = 1e-6
-_HIT, _AROUND_PX = 5.0, 2  # σ above the others, and pixels: where a cosmic ray may be
-_LEAST_EXCESS = 0.1  # of the read noise squared: faint wings of cosmic rays look like less
+# Height above the mean of the other values, in units of σ, from which a pixel may hold a cosmic
+# ray, and distance in pixels around it that is left out of the fit as well.
+_HIT, _AROUND_PX = 5.0, 2
+# Minimum of the term n in units of the stated read noise squared: faint wings of cosmic rays, which
+# are not left out, look like less.
+_LEAST_EXCESS = 0.1
 
 
 def _squares_below(limit: float) -> tuple[float, float]:
-    """Share of the squares of normal deviations below a limit, and what they add to the mean."""
+    """Return the share of squared Gaussian residuals below a limit, and their part of the mean."""
     share = math.erf(math.sqrt(limit / 2))
     return share, share - math.sqrt(2 * limit / math.pi) * math.exp(-limit / 2)
 
 
+# Means of squared Gaussian residuals of variance 1, after clipping and after rejection (analytic).
 _WINSORED = _squares_below(_WINSOR)[1] + _WINSOR * (1 - _squares_below(_WINSOR)[0])
 _CUT_MEAN = _squares_below(_CUT)[1] / _squares_below(_CUT)[0]
 
 
+@by_value
 @dataclass(frozen=True)
 class Spread:
-    """Variance of the exposures at levels of the signal; arrays of one shape, electrons².
+    """Variance of the exposures in bins of the signal, for figures and checks of quality.
 
     Attributes
     ----------
-    signal_e : array
-        Mean signal of the pixels of a level, electrons.
-    measured, known, modelled : arrays
-        As seen, by photons and read noise, and with the fitted terms.
+    signal_e : (L,) array
+        Mean signal of the pixels of a bin, electrons.
+    measured : (L,) array
+        Measured variance, electrons².
+    known : (L,) array
+        Variance of photons and stated read noise, electrons².
+    modelled : (L,) array
+        Variance of the fitted noise model, electrons².
     """
 
     signal_e: np.ndarray
@@ -59,27 +82,28 @@ class Spread:
     modelled: np.ndarray
 
 
+@by_value
 @dataclass(frozen=True)
 class NoiseModel:
-    """Terms of the variance that Poisson and read noise do not explain.
+    """Terms of the variance beyond photon noise and stated read noise.
 
     Attributes
     ----------
     excess_e2 : float
-        n, electrons².
+        n, the variance of unstated read noise, electrons².
     flux : float
-        a: square of a relative difference.
+        a, the square of a relative difference of flux.
     shift_x, shift_y : float
-        b, c: squares of shifts, pixel².
+        b and c, the squares of shifts in x and y, pixel².
     errors : tuple of 4 floats
         Standard errors of n, a, b, c.
     measured_rnoise_e : tuple of 2 floats
-        Read noise as the exposures show it, and its standard error, electrons.
+        Read noise measured in the exposures, and its standard error, electrons.
     photon_slope : tuple of 2 floats
-        Variance of photon noise relative to the signal, and its standard error: 1 if the gain is
-        right, else the gain is smaller by this factor.
+        Measured variance of photon noise relative to the signal, and its standard error. It is 1 if
+        the stated gain is right; else the true gain is the stated one divided by this factor.
     spread : Spread or None
-        What was fitted; None where nothing was.
+        Variance in bins of the signal; None if too few pixels were left for a fit.
     """
 
     excess_e2: float = 0.0
@@ -93,18 +117,18 @@ class NoiseModel:
 
     @property
     def terms(self) -> tuple[float, float, float, float]:
-        """The terms n, a, b, c."""
+        """Terms n, a, b and c."""
         return self.excess_e2, self.flux, self.shift_x, self.shift_y
 
     def extra_variance_e2(
         self, signal_e: np.ndarray, slopes_e: tuple[np.ndarray, np.ndarray]
     ) -> np.ndarray:
-        """Variance beyond Poisson and read noise.
+        """Return the variance beyond photon noise and stated read noise, electrons².
 
         Parameters
         ----------
         signal_e : array
-            λ, electrons.
+            Expectation λ, electrons.
         slopes_e : two arrays
             Its derivatives in x and y, electrons per pixel.
         """
@@ -124,29 +148,30 @@ def fit_noise_model(
     tolerance: NoiseModel,
     usable: np.ndarray | None = None,
 ) -> NoiseModel:
-    """Fit the noise model to the differences of exposures.
+    """Fit the noise model to the squared differences between exposures.
 
     Parameters
     ----------
     level_e : (N, rows, columns) array
-        Exposures of one expectation, electrons.
+        Exposures less the fitted differences between them, electrons.
     template_e : (rows, columns) array
-        That expectation.
+        Common expectation of the exposures, electrons.
     slopes_e : two (rows, columns) arrays
-        Its derivatives in x and y.
+        Its derivatives in x and y, electrons per pixel.
     rnoise2_e2 : float or (rows, columns) array
-        Read noise squared.
+        Read noise squared, electrons².
     tolerance : NoiseModel
-        How far values may differ that are no cosmic rays.
+        Assumed noise terms with which outliers are recognised as cosmic rays before the fit.
     usable : (rows, columns) array of bool, optional
-        Pixels with all their values; all by default.
+        Pixels that have data in all exposures; all by default.
 
     Notes
     -----
-    Half the squares of the differences between exposures have the variance as expectation.
-    They are winsorised first and cut at 3 σ later, with the factors that normal noise needs: cosmic
-    rays do not count. Non-negative least squares with weights, iterated. Terms below two standard
-    errors are left out.
+    Half the squared difference between two exposures has the variance as its expectation. The terms
+    are fitted to these squares by iterated, weighted, non-negative least squares. For robustness
+    against cosmic rays the squares are clipped at 2 σ in the first iterations and rejected above
+    3 σ afterwards, with the corresponding corrections for Gaussian noise. Terms below two standard
+    errors are set to 0.
     """
     rnoise2 = np.broadcast_to(np.float32(rnoise2_e2), template_e.shape)
     clean = _far_from_hits(level_e, template_e, slopes_e, rnoise2, tolerance)
@@ -166,7 +191,7 @@ def fit_noise_model(
     significant = coefficients > _SIGNIFICANT * errors
     significant[0] &= coefficients[0] > _LEAST_EXCESS * rnoise2.mean()
     kept = np.where(significant, coefficients, 0)
-    # the same with nothing known: what gain and read noise would be
+    # the same fit with free photon and read noise, to measure gain and read noise
     free = np.vstack([terms[:1], signal, terms[1:]])
     start = np.array([rnoise2.mean(), 1.0, *coefficients[1:]])
     measured, deviations = _iterate(squares, free, np.zeros_like(signal), start)
@@ -185,7 +210,7 @@ def fit_noise_model(
 
 
 def _iterate(squares, terms, known, start) -> tuple[np.ndarray, np.ndarray]:
-    """Fit until nothing changes; coefficients and their standard errors."""
+    """Iterate the fit until it converges; return coefficients and their standard errors."""
     coefficients = start
     for number in range(_ROUNDS):
         last = coefficients
@@ -196,7 +221,7 @@ def _iterate(squares, terms, known, start) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spread(squares, signal, known, modelled) -> Spread:
-    """Average over levels of the signal."""
+    """Average the variances in bins of the signal with equal numbers of pixels."""
     ratio = squares / modelled
     used = ratio < _CUT
     seen = np.where(used, ratio, 0).sum(axis=0) * modelled / _CUT_MEAN
@@ -215,7 +240,7 @@ def _spread(squares, signal, known, modelled) -> Spread:
 
 
 def _far_from_hits(level, template, slopes, rnoise2, tolerance: NoiseModel) -> np.ndarray:
-    """Tell where no value is far above the others, nor around."""
+    """Return the mask of pixels without a high outlier in them or within a few pixels."""
     far = np.empty(level.shape[1:], bool)
 
     def find_rows(rows: slice) -> None:
@@ -231,7 +256,7 @@ def _far_from_hits(level, template, slopes, rnoise2, tolerance: NoiseModel) -> n
 
 
 def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
-    """Take pixels of all levels of signal, the bright and steep half more than the rest."""
+    """Choose pixels for the fit: as many of the bright or steep half as of the other half."""
     informative = np.empty(template.shape, np.float32)
 
     def weigh_rows(rows: slice) -> None:
@@ -250,7 +275,7 @@ def _sample(template, slopes, rnoise2, usable) -> np.ndarray:
 
 
 def _improve(coefficients, squares, terms, known, number) -> tuple[np.ndarray, np.ndarray]:
-    """Fit once more, with the variances of the last fit."""
+    """Do one iteration of the fit, weighted with the variances of the last one."""
     variance = np.maximum(known + coefficients @ terms, _LEAST_VARIANCE_E2)
     ratio = squares / variance
     if number < _WINSORED_ROUNDS:
@@ -266,14 +291,14 @@ def _improve(coefficients, squares, terms, known, number) -> tuple[np.ndarray, n
     information = design @ design.T / scale / scale[:, np.newaxis] + _RIDGE * np.eye(len(terms))
     projection = design @ ((found * variance - known) * root) / scale
     solved = non_negative(information, projection)
-    # squares of normal deviations have twice the square of the variance; pairs share exposures
+    # the variance of a squared Gaussian residual is twice its mean squared; pairs share exposures
     n = 0.5 + np.sqrt(0.25 + 2 * len(squares))
     errors = np.sqrt(2 * len(squares) / (n - 1) * np.diag(np.linalg.inv(information))) / scale
     return solved / scale, errors
 
 
 def non_negative(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Minimise ½ xᵀAx − bᵀx for x ≥ 0, by trying which of the few unknowns are 0.
+    """Minimise ½ xᵀAx − bᵀx for x ≥ 0, by trying all sets of unknowns that may be 0.
 
     Parameters
     ----------
@@ -286,6 +311,8 @@ def non_negative(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
     -------
     (k,) array
     """
+    # SciPy's nnls differs by rounding only, but importing scipy.optimize would cost a run 0.25 s,
+    # and five unknowns, the most there are, have only 32 sets
     k = len(vector)
     free = np.array(list(product((False, True), repeat=k)))
     both = free[:, :, np.newaxis] & free[:, np.newaxis, :]

@@ -1,4 +1,4 @@
-"""Offsets of the exposures: given or measured, and the expected signal moved by them."""
+"""Offsets of the exposures, given or measured, and images moved by them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.fill import fill_missing
 from crdetect.noise import Noise
@@ -18,17 +19,29 @@ from crdetect.stack import Stack
 _logger = logging.getLogger(__name__)
 
 LEAST_SIDE_PX = 32
-"""Least side of the region where offsets are measured."""
+"""Minimum side of the region where offsets are measured, pixels; chosen by hand. More than twice
+the largest offset that is searched for is needed."""
 
-_LARGEST_PX = 10  # offset that is looked for
-_EDGE_PX = 12  # left out of the fit: shifted images have no data there
+# These constants were chosen by hand. What a change does to the error of the offsets is on the page
+# "Constants" of the documentation (python -m benchmarks.sensitivity).
+
+# Largest offset that is searched for by cross-correlation, pixels.
+_LARGEST_PX = 10
+# Width of the edge that is left out of the fit, because shifted images have no data there, pixels.
+_EDGE_PX = 12
+# Gaussian σ by which images are smoothed, pixels.
 _SMOOTHING_PX = 1.0
+# Maximum number of iterations of the fit.
 _ROUNDS = 20
-_FURTHEST_PX = 2.0  # of the fit from where it started
-_OUTLIER = 3.0  # sigma: where a difference of the images begins to lose weight
-_LARGEST_ERROR_PX = 0.25  # what is known worse than that is not applied
+# Maximum distance of the fitted offset from the maximum of the correlation, pixels.
+_FURTHEST_PX = 2.0
+# Residual, in units of the noise, at which the weight of a pixel has fallen to a half.
+_OUTLIER = 3.0
+# Standard error, pixels, above which an offset counts as unknown and is not applied.
+_LARGEST_ERROR_PX = 0.25
 
 
+@by_value
 @dataclass(frozen=True)
 class Offsets:
     """Offsets of the exposures.
@@ -40,8 +53,8 @@ class Offsets:
     errors_px : (N, 2) array or None
         Standard errors; None for offsets that were given.
     correlation : (N, 2 r + 1, 2 r + 1) array or None
-        Cross-correlation of each exposure with the first one at whole pixels, bright values
-        compressed; rows are y.
+        Cross-correlation of each exposure with the first one at offsets of whole pixels up to r;
+        rows are y. Bright values are compressed before.
     """
 
     xy_px: np.ndarray
@@ -50,12 +63,12 @@ class Offsets:
 
     @property
     def measured(self) -> bool:
-        """Whether they were measured in the run."""
+        """Whether the offsets were measured in the run."""
         return self.correlation is not None
 
     @property
     def unknown(self) -> list[tuple[int, str]]:
-        """Exposure (from 1) and direction (x or y) of each offset that could not be measured."""
+        """Exposures (from 1) and directions (x or y) whose offsets could not be measured."""
         errors = np.zeros_like(self.xy_px) if self.errors_px is None else self.errors_px
         return [(int(i) + 1, "xy"[axis]) for i, axis in np.argwhere(errors > _LARGEST_ERROR_PX)]
 
@@ -73,7 +86,7 @@ def check_region(xmin: int, xmax: int, ymin: int, ymax: int) -> None:
 def find_offsets(
     images_adu: Sequence[np.ndarray], noises: Sequence[Noise], parameters: MM
 ) -> Offsets | None:
-    """Return the offsets that the parameters give or want to be measured; None for neither.
+    """Return the offsets, given by the parameters or measured; None if they ask for neither.
 
     Parameters
     ----------
@@ -101,9 +114,9 @@ def find_offsets(
 
 
 def aligned(stack: Stack, noise: Noise, parameters: MM) -> Stack:
-    """Move the exposures to where the median is, as far as their offsets are known.
+    """Move the exposures to the position of the median, as far as their offsets are known.
 
-    Splines smooth noise: what comes out tells of signals, it is no data.
+    Interpolation smooths noise: the result serves to compare signals and is not used as data.
     """
     images = [fill_missing(exposure) for exposure in stack.exposures]
     offsets = find_offsets(images, [noise] * len(images), parameters)
@@ -125,22 +138,23 @@ def measure_offsets(
     noises : sequence of N Noise
         Their noise.
     region : tuple of slice
-        Rows and columns to use, at least 32 of each.
+        Rows and columns to be used, at least 32 of each.
 
     Returns
     -------
     Offsets
-        Their median is 0 in x and in y. A component that the region does not tell (no structure
-        in that direction) is 0.
+        The median of the offsets is 0 in x and in y. A component that cannot be measured, because
+        the region has no structure in that direction, is 0.
 
     Notes
     -----
-    Each exposure is compared with the first: with the median it shares noise, which draws a
-    correlation towards 0. The cross-correlation of the images, bright values compressed, gives
-    whole pixels. From there a weighted least squares fit of shift, scale and level (Lucas &
-    Kanade 1981) goes on, whose normal equations are freed from what noise adds to gradients. Where
-    the images differ by more than noise weights fall (those of a Cauchy distribution), so that
-    cosmic rays which no detector cleaned hardly matter.
+    Each exposure is compared with the first one and not with the median: an exposure and the median
+    share noise, which biases the correlation towards an offset of 0. The maximum of the
+    cross-correlation, with bright values compressed, gives the offset in whole pixels. A weighted
+    least-squares fit of shift, scale and level (Lucas & Kanade 1981) starts there; the
+    contribution of noise to the gradients is subtracted from its normal equations. Residuals
+    larger than the noise get the weights of a Cauchy distribution, so that cosmic rays which no
+    detector cleaned hardly matter.
     """
     cut = [np.asarray(image[region], float) for image in images_adu]
     maps = np.array([_cross_correlate(image, cut[0]) for image in cut])
@@ -154,7 +168,7 @@ def measure_offsets(
 
 
 def _cross_correlate(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Cross-correlate at offsets of whole pixels up to a largest one; 1 at most."""
+    """Return the normalised cross-correlation at offsets of whole pixels up to a largest one."""
     windows = [np.hanning(size + 2)[1:-1] for size in image.shape]
     spectra = []
     for data in (image, reference):
@@ -166,9 +180,10 @@ def _cross_correlate(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _compressed(image: np.ndarray) -> np.ndarray:
-    """Difference from the median, its logarithm where it is large: no cosmic ray prevails.
+    """Return the smoothed difference from the median, with large values compressed.
 
-    Smoothed, so that what single pixels of the detector have in common does not either.
+    The compression is logarithmic, so that cosmic rays do not dominate the correlation; smoothing
+    does the same for fixed patterns of single pixels of the detector.
     """
     difference = image - np.median(image)
     typical = 3 * np.median(np.abs(difference))
@@ -196,7 +211,7 @@ def _fit_shift(
         images = [-_smooth(mean, (0, 1)), -_smooth(mean, (1, 0)), _smooth(mean)]
         terms = np.stack([*(image[inner] for image in images), np.ones_like(difference)])
         weight = trust * least
-        # of each gradient of the mean of both images, the part of its square that is noise
+        # expected contribution of noise to the squared gradients of the mean of both images
         noise = np.diag([*gain[1:] * trust.sum() / 2, 0.0, 0.0])
         normal = np.einsum("iyx,yx,jyx->ij", terms, weight, terms) - noise
         if min(normal[0, 0], normal[1, 1]) <= 0 or np.linalg.cond(normal) > 1e15:
@@ -209,7 +224,7 @@ def _fit_shift(
         rest = difference - np.tensordot(fit, terms, 1)
         trust = 1 / (1 + np.square(rest) * least / (2 * gain[0] * _OUTLIER**2))
     error = np.sqrt(2 * np.abs(np.diag(np.linalg.inv(normal))[:2]))
-    # what ran away from the whole pixels fits nothing
+    # a fit that ran away from the maximum of the correlation has failed: its error is infinite
     return shift, np.where(np.abs(shift - start) < _FURTHEST_PX, error, np.inf)
 
 
@@ -218,14 +233,14 @@ def _smooth(image: np.ndarray, order: tuple[int, int] = (0, 0)) -> np.ndarray:
 
 
 def _noise_gain() -> np.ndarray:
-    """Variance of noise of variance 1 when it is smoothed, and of its gradients (x, y)."""
+    """Return the variance of smoothed noise of variance 1, and of its gradients in x and y."""
     point = np.zeros((31, 31))
     point[15, 15] = 1.0
     return np.array([np.square(_smooth(point, order)).sum() for order in ((0, 0), (0, 1), (1, 0))])
 
 
 def move(image_adu: np.ndarray, xy_px: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Move an image by (x, y) pixels, by cubic splines; the edge is repeated beyond it."""
+    """Move an image by (x, y) pixels with cubic splines; edge values are repeated outside."""
     if not np.any(xy_px):
         return image_adu
     x, y = xy_px

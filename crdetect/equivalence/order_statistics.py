@@ -13,24 +13,33 @@ import scipy
 from crdetect.equivalence.tails import survival
 from crdetect.noise import Noise
 
-_CELL = 0.1  # of an integral over the minimum, times the noise: at most
-_REACH = 8.0  # how far the tails go, times the noise
-_REACH_MIN = 6.5  # how far the minimum goes from the signals, times the noise
+# These constants limit the accuracy of numerical integrals; they were chosen by hand.
+
+# Maximum size of the cells of an integral over the minimum, in units of the noise.
+_CELL = 0.1
+# Extent of the tabulated tails, in units of the noise.
+_REACH = 8.0
+# Distance of the minimum from the lowest expectation that is integrated over, in units of the
+# noise.
+_REACH_MIN = 6.5
+# Grid of the tabulated tails, in units of the noise.
 _TABLE = np.linspace(-_REACH, _REACH, 321)
+# Logarithm that stands for a probability of 0: a double holds no smaller numbers than e^−708.
 _LOG_ZERO = -700.0
-LEAST_SIGMA_E = 1e-3  # exposures without any noise have distributions too
+# Minimum noise, electrons: exposures without any noise have distributions, too.
+LEAST_SIGMA_E = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Tails:
-    """Distribution of one exposure at some levels of the signal, ADU.
+    """Distributions of the values of one exposure at several levels of the signal.
 
     Attributes
     ----------
     mean, sigma : (L,) arrays
-        Of each level.
+        Mean and standard deviation at each level, ADU.
     log_survival : (L, T) array
-        Logarithm of the probability to exceed the mean by a multiple of sigma.
+        Logarithm of the probability that a value exceeds the mean by a multiple of sigma.
     """
 
     mean: np.ndarray
@@ -39,16 +48,16 @@ class Tails:
 
     @classmethod
     def of(cls, signal_adu: np.ndarray, factor: float, noise: Noise, rounding: float) -> Tails:
-        """Compute the distribution of one exposure at some levels of the signal.
+        """Compute the distributions of one exposure at several levels of the signal.
 
         Parameters
         ----------
         signal_adu : (L,) array
-            Expected signal before the factor, ADU.
+            Expected signal of an exposure of flux 1, ADU.
         factor : float
-            Flux of the exposure; it multiplies the signal.
+            Flux factor of the exposure, which multiplies the signal.
         noise : Noise
-            Gain and read noise, numbers.
+            Gain and read noise; both are numbers.
         rounding : float
             Step to which the signals were rounded, in units of the noise.
         """
@@ -57,26 +66,26 @@ class Tails:
         x = mean[:, np.newaxis] + sigma[:, np.newaxis] * _TABLE
         rnoise_e = float(noise.rnoise_e)
         share = survival(x * noise.gain, mean * noise.gain, rnoise_e, noise.nbinom_shape)
-        # rounded signals scatter more than they did (Sheppard's correction): less is left for noise
+        # rounding to the grid adds a variance of step²/12 (Sheppard): it is subtracted from noise
         narrowed = sigma * np.sqrt(1 - rounding**2 / 12)
         return cls(mean, narrowed, np.log(np.maximum(share, np.exp(_LOG_ZERO))))
 
     def survival(self, level: int, x_adu: np.ndarray) -> np.ndarray:
-        """Probability to exceed x at a level."""
+        """Return the probability that a value exceeds x at a level."""
         t = (x_adu - self.mean[level]) / self.sigma[level]
         return np.exp(np.interp(t, _TABLE, self.log_survival[level], right=_LOG_ZERO))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pixels of the same expected signals.
+    """Pixels with the same expected signal in each exposure.
 
     Attributes
     ----------
     pixels : float
-        How many.
+        Number of pixels.
     exposures : tuple of N (Tails, int)
-        The distribution of each exposure: tails, and the level in them.
+        Distribution of each exposure: the tails, and the index of the level in them.
     """
 
     pixels: float
@@ -84,53 +93,54 @@ class Group:
 
     @cached_property
     def means(self) -> np.ndarray:
-        """Expected value in each exposure, ADU."""
+        """Expected values of the exposures, ADU."""
         return np.array([tails.mean[level] for tails, level in self.exposures])
 
     @cached_property
     def sigmas(self) -> np.ndarray:
-        """Noise of each exposure, ADU."""
+        """Standard deviations of the exposures, ADU."""
         return np.array([tails.sigma[level] for tails, level in self.exposures])
 
     @property
     def span(self) -> tuple[float, float]:
-        """Where the minimum may be, ADU."""
+        """Range of the minimum, ADU."""
         reach = _REACH_MIN * self.sigmas
         return float((self.means - reach).min()), float((self.means + reach).min())
 
     @property
     def reach(self) -> float:
-        """How far above the minimum the median may be, ADU."""
+        """Largest difference between median and minimum, ADU."""
         return float((self.means + _REACH * self.sigmas).max()) - self.span[0]
 
     @property
     def step(self) -> float:
-        """Size of the cells for an integral over the minimum, ADU: at most."""
+        """Maximum size of the cells of an integral over the minimum, ADU."""
         return _CELL * float(self.sigmas.min())
 
     def cells(self) -> np.ndarray:
-        """Edges of cells where the minimum may be, ADU."""
+        """Return the edges of cells that cover the range of the minimum, ADU."""
         low, high = self.span
         return np.linspace(low, high, int((high - low) / self.step) + 2)
 
     def lowest_above(self, x_adu: np.ndarray) -> np.ndarray:
-        """Probability that the minimum exceeds x."""
+        """Return the probability that the minimum exceeds x."""
         return np.prod([tails.survival(level, x_adu) for tails, level in self.exposures], axis=0)
 
     def above(self, edges: np.ndarray, heights: np.ndarray) -> np.ndarray:
-        """Count pixels by their minimum and by median − minimum; for an odd number N.
+        """Return expected numbers of pixels by their minimum and by median − minimum.
 
         Parameters
         ----------
         edges : (m + 1,) array
-            Of cells of the minimum, ADU.
+            Edges of the cells of the minimum, ADU.
         heights : (k,) or (m, 1) array
-            Above the minimum, ADU: the same in all cells, or one for each.
+            Values of median − minimum, ADU: the same for all cells, or one for each.
 
         Returns
         -------
         (m, k) array
-            Expected number of pixels with the minimum in a cell and the median above a height.
+            Expected number of pixels with the minimum in a cell and median − minimum above a
+            height. Of an even number of exposures it is the lower median.
         """
         middle = 0.5 * (edges[1:] + edges[:-1])[:, np.newaxis]
         kinds = Counter(self.exposures)
@@ -151,7 +161,7 @@ class Group:
 
 
 def _at_most(most: int, within: Sequence[np.ndarray], beyond: Sequence[np.ndarray]) -> np.ndarray:
-    """Probability that at most so many exposures are within, and the others beyond."""
+    """Return the probability that at most so many exposures are within, the others beyond."""
     if most == 0:
         return np.prod(beyond, axis=0)
     number = [np.ones_like(beyond[0])] + [np.zeros_like(beyond[0])] * most
@@ -161,6 +171,6 @@ def _at_most(most: int, within: Sequence[np.ndarray], beyond: Sequence[np.ndarra
 
 
 def standard_normal(n: int) -> Group:
-    """One pixel of n exposures, each normal with mean 0 and variance 1."""
+    """Return one pixel of n exposures, each standard normal."""
     tails = Tails(np.zeros(1), np.ones(1), np.log(scipy.special.ndtr(-_TABLE))[np.newaxis])
     return Group(1.0, ((tails, 0),) * n)

@@ -1,21 +1,28 @@
-"""Tail probabilities of photon noise with read noise, far beyond what simulations reach."""
+"""Tail probabilities of photon and read noise, computed instead of simulated."""
 
 from __future__ import annotations
 
 import numpy as np
 import scipy
 
-_EXACT_BELOW_E = 20.0  # signals below are summed photon by photon
-_LEAST_RNOISE_E = 0.01  # a step function is drawn as steep as this
+# These constants limit the accuracy of the probabilities; they were chosen by hand.
+
+# Signal, electrons, below which photons are summed one by one.
+_EXACT_BELOW_E = 20.0
+# Minimum read noise, electrons: without any the distribution would be a step function.
+_LEAST_RNOISE_E = 0.01
+# Probability of more photons at which their sum ends.
 _LEAST_TAIL = 1e-20
-_ROUNDS = 30  # of Newton's method: it converges from one side, in 4 to 8
-_NEAR_MEAN = 1e-4  # sigma: where the saddlepoint formula is 0/0
+# Maximum number of iterations of Newton's method, which converges from one side in 4 to 8.
+_ROUNDS = 30
+# Distance from the mean, in units of σ, below which the limit replaces the formula, which is 0/0.
+_NEAR_MEAN = 1e-4
 
 
 def survival(
     x_e: np.ndarray, signal_e: np.ndarray, rnoise_e: float, nbinom_shape: float = np.inf
 ) -> np.ndarray:
-    """Probability that a value exceeds x: Poisson or negative binomial plus Gaussian noise.
+    """Return the probability that a value, of photons and Gaussian read noise, exceeds x.
 
     Parameters
     ----------
@@ -26,7 +33,8 @@ def survival(
     rnoise_e : float
         Read noise, electrons.
     nbinom_shape : float
-        Shape κ of the negative binomial distribution, of variance λ + λ²/κ; infinite: Poisson.
+        Shape κ of the negative binomial distribution of photons, whose variance is λ + λ²/κ. If it
+        is infinite, the distribution is that of Poisson.
 
     Returns
     -------
@@ -84,7 +92,7 @@ def _saddlepoint(x: np.ndarray, signal: np.ndarray, rnoise: float, shape: float)
 def _cumulants(
     s: np.ndarray, signal: np.ndarray, rnoise: float, shape: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cumulant generating function of photons and read noise, and its three derivatives."""
+    """Return the cumulant generating function of a value and its first three derivatives."""
     e = np.expm1(s)
     if np.isfinite(shape):
         log_rest = np.log1p(-signal / shape * e)
@@ -102,7 +110,7 @@ def _solve(x: np.ndarray, signal: np.ndarray, rnoise: float, shape: float) -> np
     """Find the tilt s whose distribution has its mean at x.
 
     The mean is a convex rising function of s: Newton's method falls monotonically to the root from
-    any start above it, such as the tilt that photons alone need.
+    any start above it, such as the root for photons alone.
     """
     start = np.maximum(x, signal)
     s = np.log(start * (1 + signal / shape) / (signal * (1 + start / shape)))

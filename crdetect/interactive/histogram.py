@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import MouseButton, MouseEvent
 from matplotlib.lines import Line2D
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError, Stopped
 from crdetect.interactive import terminal
 from crdetect.interactive.keys import HISTOGRAM, hint
@@ -18,7 +19,7 @@ from crdetect.mm.diagram import Limits
 from crdetect.mm.method import MedianMinimum
 from crdetect.mm.parameters import MM
 from crdetect.parameters import Parameters
-from crdetect.pipeline import Examined
+from crdetect.pipeline import Prepared
 from crdetect.plots.histogram2d import FIXED, KNOTS, draw_histogram2d
 from crdetect.plots.plane import FINAL_LINE, sample
 from crdetect.plots.style import new_figure
@@ -33,13 +34,14 @@ _HINTS = "fit", "rerun", "continue", "stop", "help"
 FixedPoints = tuple[tuple[float, ...], ...]
 
 
+@by_value
 @dataclass(frozen=True)
 class Refinement:
     """A boundary as far as it is refined.
 
     Attributes
     ----------
-    examined : Examined
+    prepared : Prepared
         The exposures.
     parameters : Parameters
         As edited.
@@ -51,7 +53,7 @@ class Refinement:
         Whether the diagram was made with these parameters, and not only fitted again.
     """
 
-    examined: Examined
+    prepared: Prepared
     parameters: Parameters
     diagram: MedianMinimum
     candidates: tuple[np.ndarray, np.ndarray]
@@ -59,13 +61,13 @@ class Refinement:
 
     @classmethod
     def start(
-        cls, examined: Examined, parameters: Parameters, diagram: MedianMinimum
+        cls, prepared: Prepared, parameters: Parameters, diagram: MedianMinimum
     ) -> Refinement:
         """Start from a diagram that was made with these parameters."""
-        statistics = examined.statistics
+        statistics = prepared.observation.statistics
         where = diagram.criterion.candidates(statistics.median2d, statistics)
         x = statistics.min2d[where]
-        return cls(examined, parameters, diagram, (x, statistics.median2d[where] - x))
+        return cls(prepared, parameters, diagram, (x, statistics.median2d[where] - x))
 
     @property
     def mm(self) -> MM:
@@ -81,7 +83,7 @@ class Refinement:
         """Make the diagram anew."""
         parameters = self.parameters.model_copy(update={"mm": mm})
         return replace(
-            self, parameters=parameters, diagram=self.examined.make_diagram(mm), is_new=True
+            self, parameters=parameters, diagram=self.prepared.compare(parameters), is_new=True
         )
 
     def refitted(self, mm: MM) -> Refinement:

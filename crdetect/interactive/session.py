@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from crdetect import pipeline
+from crdetect.criteria import Criterion
 from crdetect.interactive import terminal
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
-from crdetect.pipeline import Detection, Examined, Progress
+from crdetect.pipeline import Detection, Prepared, Progress
 from crdetect.stack import Stack
 
 _logger = logging.getLogger(__name__)
@@ -83,14 +84,14 @@ def detect_with_person(
         asked = False
     if not asked:
         return pipeline.detect(stack, noise, parameters, workers, progress, boundary)
-    examined = pipeline.examine(stack, noise, parameters, workers, progress)
-    diagram = examined.make_diagram(parameters.mm, boundary) if examined.uses_mm else None
+    prepared = pipeline.prepare(stack, noise, parameters, workers, progress)
+    criterion = prepared.compare(parameters, boundary)
     with aside():
-        examined = replace(examined, progress=lambda step: terminal.say(f"{step} …"))
-        return _review(examined, diagram, parameters)
+        prepared = replace(prepared, progress=lambda step: terminal.say(f"{step} …"))
+        return _review(prepared, criterion, parameters)
 
 
-def _review(examined: Examined, diagram: MedianMinimum | None, parameters: Parameters) -> Detection:
+def _review(prepared: Prepared, criterion: Criterion | None, parameters: Parameters) -> Detection:
     """Let the person refine the boundary, look at the result, and verify features."""
     from crdetect.interactive.diagnostic import look_at
     from crdetect.interactive.histogram import Refinement, refine
@@ -98,14 +99,14 @@ def _review(examined: Examined, diagram: MedianMinimum | None, parameters: Param
 
     interactive = parameters.general.interactive
     while True:
-        if interactive and diagram is not None:
-            refined = refine(Refinement.start(examined, parameters, diagram))
-            parameters, diagram = refined.repeatable(), refined.diagram
-        detection = examined.judge(diagram, parameters)
-        if not interactive or look_at(detection, examined.stack) == "continue":
+        if interactive and isinstance(criterion, MedianMinimum):
+            refined = refine(Refinement.start(prepared, parameters, criterion))
+            parameters, criterion = refined.repeatable(), refined.diagram
+        detection = prepared.flag(criterion, parameters)
+        if not interactive or look_at(detection, prepared.observation.stack) == "continue":
             break
     if parameters.general.verify_cr:
-        verified = verify(detection, examined.stack)
+        verified = verify(detection, prepared.observation.stack)
         if verified != parameters:
-            detection = examined.judge(diagram, verified)
+            detection = prepared.flag(criterion, verified)
     return detection

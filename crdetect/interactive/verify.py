@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from crdetect.equality import by_value
 from crdetect.errors import Stopped
 from crdetect.interactive import terminal
 from crdetect.interactive.keys import VERIFY, hint
@@ -28,6 +29,7 @@ _GREY = mpl.colormaps["gray"].with_extremes(bad=MISSING_COLOR)
 _DECISIONS = {"keep": "kept", "reject": "rejected", "single": "rejected in MEDIANCR only"}
 
 
+@by_value
 @dataclass(frozen=True)
 class Verdicts:
     """What a person said about features, in their order; those without a verdict are kept.

@@ -1,4 +1,4 @@
-"""Joint detection: the hits of all exposures, and what they make of the median."""
+"""Joint detection: the hits of all exposures, and the pixels whose median they spoil."""
 
 from __future__ import annotations
 
@@ -6,71 +6,83 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crdetect.equivalence.model import ExposureModel, electrons, read_variance_e2
+from crdetect.equality import by_value
+from crdetect.equivalence.model import electrons, read_variance_e2
+from crdetect.equivalence.observation import Observation
 from crdetect.joint.hits import Thresholds, find_hits
 from crdetect.joint.parameters import Joint
-from crdetect.noise import Noise
-from crdetect.stack import Stack, Statistics
 
 
+@by_value
 @dataclass(frozen=True)
 class JointHits:
-    """What joint detection found.
+    """Hits found by joint detection: a criterion (`crdetect.criteria.Criterion`).
 
     Attributes
     ----------
+    observation : Observation
+        The exposures.
     crmasks : (N, rows, columns) array of bool
         Hits of each exposure.
     mediancr : (rows, columns) array of bool
-        Pixels hit at least c times.
+        Pixels hit in at least c exposures, high enough above the values that are not hit.
     limit_adu : (rows, columns) array of float32
-        How far above the lowest value an isolated hit is.
+        Threshold of an isolated hit above the lowest value of the pixel, ADU.
     """
 
+    observation: Observation
     crmasks: np.ndarray
     mediancr: np.ndarray
     limit_adu: np.ndarray
 
+    @property
+    def dilation(self) -> int:
+        """0: a hit's neighbours were looked at already."""
+        return 0
 
-def find_jointly(
-    stack: Stack,
-    statistics: Statistics,
-    noise: Noise,
-    exposure_model: ExposureModel,
-    parameters: Joint,
-) -> JointHits:
-    """Find the hits of all exposures.
+    def beyond_threshold(self, which: str | int) -> np.ndarray:
+        """Pixels of an image so far above the minimum that an isolated hit would be found."""
+        minimum = self.observation.statistics.min2d
+        return self.observation.image(which) - minimum > self.limit_adu
+
+    def flag(self, which: str | int) -> np.ndarray:
+        """Pixels of an image that were hit: in the mean, in any exposure."""
+        if which == "median2d":
+            return self.mediancr
+        return self.crmasks.any(axis=0) if which == "mean2d" else self.crmasks[which]
+
+
+def find_jointly(observation: Observation, parameters: Joint) -> JointHits:
+    """Find the hits of all exposures and the pixels hit at least c times.
 
     Parameters
     ----------
-    stack, statistics : Stack, Statistics
-        The exposures.
-    noise : Noise
-        Gain and read noise.
-    exposure_model : ExposureModel
-        What makes the exposures differ.
+    observation : Observation
+        The exposures, with their exposure model.
     parameters : Joint
-        Thresholds.
+        Thresholds: jt_false_alarms or jt_strong, jt_weak, jt_coincidence.
     """
-    level = exposure_model.matched.level(electrons(stack, noise))
+    stack, noise, model = observation.stack, observation.noise, observation.exposure_model
+    coincidences = observation.statistics.coincidences
+    level = model.matched.level(electrons(stack, noise))
     rnoise2 = read_variance_e2(noise)
     if parameters.jt_strong is None:
         thresholds = Thresholds.for_false_alarms(parameters.jt_false_alarms, parameters.jt_weak)
     else:
         thresholds = Thresholds(parameters.jt_strong, parameters.jt_weak)
     present = None if stack.complete else ~np.isnan(stack.exposures)
-    crmasks = find_hits(level, present, rnoise2, exposure_model.inflation, thresholds)
+    crmasks = find_hits(level, present, rnoise2, model.inflation, thresholds)
     lowest = np.minimum.reduce(level)
-    sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * exposure_model.inflation)
-    often = crmasks.sum(axis=0, dtype=np.uint8) >= statistics.coincidences
-    often[often] = _height(level[:, often], crmasks[:, often], statistics.coincidences) > (
+    sigma = np.sqrt((np.maximum(lowest, 0) + rnoise2) * model.inflation)
+    often = crmasks.sum(axis=0, dtype=np.uint8) >= coincidences
+    often[often] = _height(level[:, often], crmasks[:, often], coincidences) > (
         np.float32(parameters.jt_coincidence) * sigma[often]
     )
     limit = np.float32(np.sqrt(2) * thresholds.strong) * sigma / np.float32(noise.gain)
-    return JointHits(crmasks, often, limit)
+    return JointHits(observation, crmasks, often, limit)
 
 
 def _height(level: np.ndarray, hit: np.ndarray, coincidences: int) -> np.ndarray:
-    """How far the c-th highest hit of each pixel is above the highest clean value."""
+    """Return the excess of each pixel's c-th highest hit over its highest unaffected value."""
     hits = np.sort(np.where(hit, level, -np.inf), axis=0)[-coincidences]
     return hits - np.where(hit, -np.inf, level).max(axis=0)

@@ -1,9 +1,9 @@
-"""Which exposures of a pixel were hit: hypotheses compared by their likelihoods.
+"""Which exposures of a pixel were hit: hypotheses compared by their posterior odds.
 
-Clean values of a pixel have one expectation λ. If its k highest values are hits, the others are
-clean: their deviance from their mean, and a broad distribution of charges for the hits, give the
-likelihood of that hypothesis. Its prior is that of the pixel in each exposure: small where there
-is nothing around, large beside a track that was found.
+The values of a pixel that no cosmic ray hit are draws of one expectation λ. The hypothesis "the k
+highest values are hits" has a likelihood that is made of two parts: the deviance of the other
+values from their mean, and a broad distribution of the charges of the hits. The prior probability
+of a hit is small where no neighbour is hit, and large beside a track that was found.
 """
 
 from __future__ import annotations
@@ -16,43 +16,70 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.masks import dilate
 from crdetect.stack import for_row_blocks
 
+# Constants without another source were chosen by hand. What a change of each of them does is on the
+# page "Constants" of the documentation (python -m benchmarks.sensitivity).
+
+# Logarithm of the normalisation of a Gaussian density.
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
-_LOG_CHARGES = np.log(1000.0)  # charges are as probable in each factor of ten, from 1 to 1000 σ
-_LEAST_CHARGE = 1.2  # σ
+# Charges of hits have a density of 1/(charge · this) from 1 to 1000 σ: each factor of ten is as
+# probable as any other.
+_LOG_CHARGES = np.log(1000.0)
+# Minimum charge, in units of σ, at which that density is evaluated: it would diverge at 0.
+_LEAST_CHARGE = 1.2
+# Minimum of value + read noise², electrons: its logarithm must be finite.
 _LEAST_LEVEL_E = 1e-3
 
 _PRIOR_BESIDE = np.array([-5.3, 0.9, 0.75], np.float32)
-"""Log odds that a pixel beside a track is on it: constant, factor of the number of neighbours hit,
-factor of the logarithm of their charge in σ (corners count half). From simulated tracks and real
-ones of LSST darks: a single neighbour of 100 σ gives 0.1, a full side (three) 0.4, six 0.95."""
+"""Prior log-odds that a neighbour of a detected track belongs to it: a + b·n + c·ln q, where n of
+its 8 neighbours are hit, and q is their summed charge in σ (diagonal neighbours weigh ½). With q =
+100 the probability is 0.28 for n = 1, 0.70 for n = 3 and 0.97 for n = 6. ``python -m
+benchmarks.prior`` fits −5.07, 0.84 and 0.49 to LSST tracks with wings and drawn tracks without,
+equally weighted; a was raised by hand, because more hits are found with it (page "How good is it").
+"""
 
 _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
+# Weights of the charges of neighbours in q: 1 beside, ½ diagonally.
 _NEAR = np.array([1.0 if 0 in place else 0.5 for place in _NEIGHBOURS], np.float32)[:, np.newaxis]
 
-_LOO_CANDIDATE, _RANGE_CANDIDATE = 2.0, 2.9  # σ: below, no prior makes a pixel a hit
-_LEAST_CHANGE = 0.02  # of the probability of a hit: less does not matter to the neighbours
-_LEAST_EVIDENCE = 3.5  # log odds that values differ: less is no hit, unless beside one
+# Pre-selection: only pixels are examined whose highest value is 2.0 σ above the mean of the others,
+# or 2.9 σ above the lowest.
+_LOO_CANDIDATE, _RANGE_CANDIDATE = 2.0, 2.9
+# Change of a pixel's probability of a hit below which its neighbours are not examined again.
+_LEAST_CHANGE = 0.02
+# Minimum log-likelihood ratio for a pixel to be examined in the first iteration, before anything is
+# known of its neighbours.
+_LEAST_EVIDENCE = 3.5
+# Side of the box in which the variance of the prediction from the neighbours is averaged, pixels.
 _BOX_PX = 7
-_VARIANCE_OF_LOWEST = 0.56  # of three normal values; of more values a little less
-_LEAST_VARIANCE = 0.2  # of a prediction from the pixels around, times that of a value
-_MOST_FROM_AROUND = 5.0  # log odds: an image may have a spot that nothing around announces
+# Variance of the lowest of three standard normal values, 1 + √3/(2π) − 9/(4π) = 0.559. It is used
+# for any number of exposures: of two it would be 0.68, of nine 0.36.
+_VARIANCE_OF_LOWEST = 0.56
+# Minimum variance of the prediction from the neighbours, in units of the variance of a value.
+_LEAST_VARIANCE = 0.2
+# Maximum log-likelihood ratio that the prediction from the neighbours contributes: an image may
+# have a spot that nothing around announces.
+_MOST_FROM_AROUND = 5.0
+# Maximum number of iterations: growing a track stops there.
 _ROUNDS = 40
-_AT_A_TIME = 1 << 15  # candidates: they stay in the processor's cache
+# Number of candidates per call, so that their arrays stay in the processor's cache; no effect on
+# results.
+_AT_A_TIME = 1 << 15
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What it takes to be a hit.
+    """Thresholds above which a value is a hit.
 
     Attributes
     ----------
     strong : float
-        Significance of an isolated pixel, sigma.
+        Significance that an isolated hit needs, in units of sigma.
     weak : float
-        Least charge of a pixel, whatever is around it, sigma.
+        Minimum charge of any hit, even next to a detected track, in units of sigma.
     """
 
     strong: float
@@ -60,12 +87,12 @@ class Thresholds:
 
     @classmethod
     def for_false_alarms(cls, per_megapixel: float, weak: float) -> Thresholds:
-        """Let so many clean pixels of a million be taken for hits, in each exposure."""
+        """Return the thresholds for a maximum rate of false alarms, per exposure."""
         return cls(-NormalDist().inv_cdf(per_megapixel * 1e-6), weak)
 
     @property
     def log_odds(self) -> float:
-        """Log odds that an isolated pixel is hit, before its value is known."""
+        """Prior log-odds that an isolated pixel is hit, before its value is known."""
         return -(0.5 * self.strong**2 + float(_log_charge(np.float32(self.strong))))
 
 
@@ -81,32 +108,33 @@ def find_hits(
     Parameters
     ----------
     level_e : (N, rows, columns) array of float32
-        Exposures of one expectation, electrons; finite.
+        Exposures less the fitted differences between them, electrons; finite. The clean values of
+        a pixel have one expectation.
     present : (N, rows, columns) array of bool, or None
-        Where there are values; None: everywhere.
+        True where there are data; None if there are data everywhere.
     rnoise2_e2 : float or (rows, columns) array
         Read noise squared, electrons².
     inflation : (rows, columns) array of float32
         Variance of a value relative to Poisson and read noise, at least 1.
     thresholds : Thresholds
-        What it takes.
+        Thresholds of significance and charge.
 
     Returns
     -------
     (N, rows, columns) array of bool
-        At least one value of a pixel is never hit.
+        True where an exposure is hit. At least one value of each pixel is not.
 
     Notes
     -----
-    Significance is the signed root of a deviance: a value against the mean of those below it, as
-    two Poisson numbers whose common mean is unknown; read noise counts as that many more photons.
-    Its tail is normal to a few per cent as far as 5 σ even for some electrons of signal, where the
-    difference in units of the noise errs by factors. Deviances of the values of a pixel,
-    taken one by one from the lowest, add up to the deviance of all: hypotheses are compared by
-    partial sums.
+    The significance of a value is the signed square root of the likelihood-ratio statistic
+    (deviance) for it and the mean of the lower values being Poisson draws of one unknown mean. To
+    account for read noise, its square is added to both counts. The tail is Gaussian to a few per
+    cent out to 5 σ even at a few electrons, where (x − mean)/σ is wrong by factors. The deviances
+    of the values of a pixel, taken one by one from the lowest, add up to the deviance of all of
+    them, so that hypotheses are compared by partial sums.
 
-    What is found in one round is the neighbourhood of the next: tracks grow along likely pixels
-    until nothing changes.
+    The hits of one iteration are the neighbours of the next: tracks grow along probable pixels
+    until no probability changes any more.
 
     References
     ----------
@@ -123,19 +151,19 @@ def find_hits(
 
 
 def _log_charge(charge: np.ndarray) -> np.ndarray:
-    """Logarithm of the share of a charge (σ) among those possible, times √2π."""
+    """Logarithm of the probability density of a charge in units of σ, times √(2π)."""
     return _LOG_ROOT_2PI - np.log(np.maximum(charge, _LEAST_CHARGE) * np.float32(_LOG_CHARGES))
 
 
 class Surroundings(NamedTuple):
-    """What the pixels around tell of a pixel.
+    """Prediction of a pixel's expectation from the pixels around it.
 
     Attributes
     ----------
     mean_e : array
-        Their mean expectation, electrons.
+        Predicted expectation, electrons.
     variance_e2 : array
-        Of a pixel's own expectation, electrons².
+        Variance of the true expectation about the predicted one, electrons².
     """
 
     mean_e: np.ndarray
@@ -148,16 +176,17 @@ def look_around(level_e: np.ndarray, rnoise2_e2: float | np.ndarray) -> Surround
     Parameters
     ----------
     level_e : (N, rows, columns) array of float32
-        Exposures of one expectation, electrons.
+        Exposures less the fitted differences between them, electrons.
     rnoise2_e2 : float or (rows, columns) array
-        Read noise squared.
+        Read noise squared, electrons².
 
     Returns
     -------
     Surroundings
-        The variance is that of the prediction in the 7 × 7 pixels around, beyond noise.
+        Means of the eight neighbours. The variance is the mean square of prediction − observation
+        in the 7 × 7 pixels around, less the part of it that is noise.
     """
-    # from minimum to mean: Blom 1958
+    # expected distance of the minimum of N normal draws from their mean (Blom 1958)
     rise = np.float32(-NormalDist().inv_cdf((1 - 0.375) / (len(level_e) + 0.25)))
     noise2, expected = np.empty((2, *level_e.shape[1:]), np.float32)
     read = np.broadcast_to(np.float32(rnoise2_e2), noise2.shape)
@@ -183,23 +212,23 @@ def deviances(
     inflation: float | np.ndarray = 1.0,
     around: Surroundings | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Deviance of the lowest values of each pixel from one expectation.
+    """Return the deviance of the m lowest values of each pixel from their mean, for each m.
 
     Parameters
     ----------
     values : (N, n) array
-        In ascending order, electrons; infinite where missing.
+        Values of n pixels in ascending order, electrons; infinite where data are missing.
     rnoise2, inflation : float or (n,) array
         Read noise squared, electrons²; variance relative to Poisson and read noise.
     around : Surroundings, optional
-        What is known of the expectation; it counts for a few units of deviance at most.
+        Prediction of the expectation, which counts as one more value. It adds a limited deviance.
 
     Returns
     -------
     deviances, means : (N, n) arrays
-        Of the first, the first two… values; and their means, electrons.
+        Row m − 1 has the deviance of the m lowest values, and their mean in electrons.
     """
-    # of bright pixels the sums are millions of times their differences
+    # double precision: the sums of bright pixels are millions of times their differences
     photons = np.maximum(values + rnoise2, _LEAST_LEVEL_E).astype(np.float64)
     sums = np.cumsum(photons, axis=0)
     logs = np.cumsum(photons * np.log(photons), axis=0)
@@ -216,32 +245,35 @@ def deviances(
     return np.minimum(together, alone + 2 * _MOST_FROM_AROUND), means - rnoise2
 
 
+@by_value
 @dataclass
 class _Candidates:
-    """Pixels that may be hit, and what is thought of them so far.
+    """Pixels that may be hit, with the present probabilities of their hits.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the stack: N, rows, columns.
+        Shape of the stack: N, rows, columns.
     place : (n,) array of int
-        Index of each in an image.
+        Flat index of each candidate in an image.
     values, order : (N, n) arrays
-        In ascending order, electrons; and the exposure of each.
+        Values in ascending order, electrons, and the index of the exposure of each.
     rank_of : (N, n) array
-        Rank of the value of each exposure.
+        Rank of the value of each exposure, from 0.
     counts : (n,) array of int
-        How many values there are; those missing come last.
+        Number of values of each candidate; missing values come last in the order.
     rnoise2, inflation : (n,) arrays
-        Noise.
+        Read noise squared, electrons²; variance relative to Poisson and read noise.
     evidence, means : (N, n) arrays
-        Half the deviance that each value adds, and the mean of it and those below.
+        Log-likelihood ratio (half the deviance) that each value adds, and the mean of this value
+        and the lower ones, electrons.
     hit : (N, n + 1) array of bool
-        By exposure; the last, never hit, stands for all pixels that are no candidates.
+        Hits by exposure. The last column, never hit, stands for all pixels that are no candidates.
     chance, charge : (N, n + 1) arrays of float32
-        Probability of a hit, and its charge, σ.
+        Probability of a hit, and its charge in units of σ.
     index : (rows + 2, columns + 2) array of int
-        Which candidate a pixel is; there is a border around.
+        Number of the candidate at each pixel, n where there is none; the image has a border of one
+        pixel, so that each pixel has eight neighbours.
     """
 
     shape: tuple[int, int, int]
@@ -261,7 +293,7 @@ class _Candidates:
 
     @classmethod
     def among(cls, level, present, rnoise2, inflation) -> _Candidates:
-        """Select pixels whose highest value might be a hit if everything around speaks for it."""
+        """Select the pixels whose highest value could be a hit with the most favourable prior."""
         n, columns = len(level), level.shape[2]
         surroundings = look_around(level, rnoise2)
         read_noise = np.broadcast_to(np.float32(rnoise2), level.shape[1:])
@@ -284,7 +316,7 @@ class _Candidates:
             values = np.take_along_axis(values, order, axis=0)
             read, inflated = read.ravel()[place], inflated.ravel()[place]
             around = Surroundings(*(image[rows].ravel()[place] for image in surroundings))
-            with np.errstate(invalid="ignore"):  # infinite: missing
+            with np.errstate(invalid="ignore"):  # missing values are infinite
                 found, means = deviances(values, read, inflated, around)
                 evidence = 0.5 * np.diff(found, axis=0, prepend=0)
             weighed = evidence.astype(np.float32), means.astype(np.float32)
@@ -305,28 +337,28 @@ class _Candidates:
 
     @property
     def size(self) -> int:
-        """How many candidates."""
+        """Number of candidates."""
         return self.place.size
 
     def mask(self) -> np.ndarray:
-        """Masks of all exposures."""
+        """Return the masks of hits of all exposures."""
         mask = np.zeros(self.shape, bool)
         mask.reshape(len(mask), -1)[:, self.place] = self.hit[:, :-1]
         return mask
 
     def remarkable(self) -> np.ndarray:
-        """Candidates that may be hit, whatever is around."""
+        """Return the candidates whose values differ enough to be examined without neighbours."""
         finite = np.where(np.isfinite(self.evidence), self.evidence, 0)
         return np.flatnonzero(finite.sum(axis=0) > _LEAST_EVIDENCE)
 
     def beside(self, some: np.ndarray) -> np.ndarray:
-        """Candidates that some have for a neighbour."""
+        """Return the candidates that are neighbours of given ones, and those themselves."""
         mask = np.zeros(self.shape[1:], bool)
         mask.flat[self.place[some]] = True
         return np.flatnonzero(dilate(mask, 1).ravel()[self.place])
 
     def judge(self, thresholds: Thresholds, which: np.ndarray) -> np.ndarray:
-        """Compare the hypotheses for some candidates; return those whose chances changed."""
+        """Update the hits of some candidates; return those whose probabilities changed."""
         prior = np.empty((len(self.hit), which.size), np.float32)
         change = np.empty(which.size, np.float32)
 
@@ -341,12 +373,12 @@ class _Candidates:
 
         parts = [slice(i, i + _AT_A_TIME) for i in range(0, which.size, _AT_A_TIME)]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(look, parts))  # at what neighbours were, before any of them changes
+            list(pool.map(look, parts))  # all priors come first, before a neighbour changes
             list(pool.map(weigh, parts))
         return which[change > _LEAST_CHANGE]
 
     def _scores(self, thresholds, pixels, prior) -> np.ndarray:
-        """Logarithms of the odds of 0, 1… hits."""
+        """Return the posterior log-odds of 0, 1… hits against none: (N, n)."""
         scores = np.full((len(self.hit), pixels.size), -np.inf, np.float32)
         scores[0] = 0
         counts = self.counts[pixels]
@@ -359,7 +391,7 @@ class _Candidates:
         return scores
 
     def _score(self, k, count, pixels, prior, thresholds) -> np.ndarray:
-        """Logarithm of the odds of k hits against none."""
+        """Return the posterior log-odds of k hits against none."""
         base = self.means[count - k - 1].take(pixels)
         sigma = self._sigma(base, pixels)
         total = np.zeros(pixels.size, np.float32)
@@ -375,7 +407,7 @@ class _Candidates:
         return np.sqrt(variance)
 
     def _prior(self, thresholds: Thresholds, which: np.ndarray) -> np.ndarray:
-        """Log odds of a hit in each exposure, from the neighbours: (N, len(which))."""
+        """Return the prior log-odds of a hit in each exposure, from its neighbours: (N, n)."""
         prior = np.full((len(self.hit), which.size), thresholds.log_odds, np.float32)
         if not self.chance.any():
             return prior
@@ -385,7 +417,7 @@ class _Candidates:
         for own, chance, charge in zip(prior, self.chance, self.charge, strict=True):
             here = chance.take(around)
             neighbours = here.sum(axis=0)
-            share = np.clip(neighbours, np.finfo(np.float32).tiny, 1)  # that there is one
+            share = np.clip(neighbours, np.finfo(np.float32).tiny, 1)  # P(there is one)
             total = (here * charge.take(around) * _NEAR).sum(axis=0) / share
             odds = constant + per_neighbour * np.maximum(neighbours, 1)
             odds += per_charge * np.log(np.maximum(total, 1))
@@ -393,10 +425,10 @@ class _Candidates:
         return prior
 
     def _take(self, scores: np.ndarray, which: np.ndarray) -> None:
-        """Take over how probable hits are, and the best hypothesis."""
+        """Store the probabilities of hits, the most probable hypothesis, and the charges."""
         highest = scores.max(axis=0)
         weights = np.exp(scores - highest)
-        at_least = np.cumsum(weights[::-1], axis=0)[::-1]  # so many hits, or more
+        at_least = np.cumsum(weights[::-1], axis=0)[::-1]  # probability of so many hits, or more
         at_least /= at_least[0]
         counts, ranks = self.counts[which], self.rank_of.take(which, axis=1)
         from_top = counts - ranks  # 1 for the highest value

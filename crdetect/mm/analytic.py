@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 import scipy
 
+from crdetect.equality import by_value
 from crdetect.equivalence.order_statistics import Group, standard_normal
 from crdetect.errors import InputError
 from crdetect.mm.diagram import BINS, Diagram, Limits
@@ -37,6 +38,7 @@ def check_available(nexposures: int, coincidences: int) -> None:
         )
 
 
+@by_value
 @dataclass(frozen=True)
 class CleanPixels:
     """All clean pixels of some exposures.

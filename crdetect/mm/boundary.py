@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.parameters import MM
@@ -20,11 +21,19 @@ _SLOPES_PER_INTERVAL = 10  # where the slope is held non-negative
 _SMOOTHNESS = 1e-6  # weight of the second differences, times a point's: decides where none does
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """A spline, constant beyond its outer knots."""
 
     spline: scipy.interpolate.BSpline
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Curve):
+            return NotImplemented
+        one, two = self.spline, other.spline  # scipy compares splines by identity
+        return one.k == two.k and np.array_equal(one.t, two.t) and np.array_equal(one.c, two.c)
+
+    __hash__ = None
 
     @property
     def knots(self) -> np.ndarray:
@@ -36,6 +45,7 @@ class Curve:
         return self.spline(np.clip(x, self.spline.t[0], self.spline.t[-1]))
 
 
+@by_value
 @dataclass(frozen=True)
 class Points:
     """Points that a boundary is fitted to, ADU, with the weights of the last round."""
@@ -45,6 +55,7 @@ class Points:
     weight: np.ndarray
 
 
+@by_value
 @dataclass(frozen=True)
 class Boundary:
     """The boundary and how it came about.

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.mm.boundary import Boundary
 from crdetect.mm.parameters import MM
 from crdetect.noise import Noise
 from crdetect.stack import Statistics, for_row_blocks
 
 
+@by_value
 @dataclass(frozen=True)
-class Criterion:
+class DiagramCriterion:
     """The conditions on a pixel.
 
     Attributes
@@ -31,7 +33,7 @@ class Criterion:
     least_max_adu: float | np.ndarray
 
     @classmethod
-    def make(cls, boundary: Boundary, noise: Noise, parameters: MM) -> Criterion:
+    def make(cls, boundary: Boundary, noise: Noise, parameters: MM) -> DiagramCriterion:
         """Put the parameters in ADU."""
         threshold = parameters.mm_threshold
         if threshold is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.mm.parameters import MM
 
 BINS = 100
@@ -68,6 +69,7 @@ def _bin_index(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return index
 
 
+@by_value
 @dataclass(frozen=True)
 class Diagram:
     """A histogram of the diagram.

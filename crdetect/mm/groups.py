@@ -8,17 +8,21 @@ from functools import cached_property
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.equivalence.order_statistics import LEAST_SIGMA_E, Group, Tails
-from crdetect.mm.scene import Scene
+from crdetect.mm.scene import Exposure, Scene
 from crdetect.noise import Noise
+from crdetect.stack import sort_planes
 
 _STEP_COMMON = 0.2  # of the grid of signals, times the noise, where all exposures share one signal
 _STEP_EACH = 0.5  # where each exposure has its own
 _NOISE_STEP = 0.05  # maps of gain and read noise are grouped: relative
 _MOST_CELLS = 2000  # of observed minima
+_LARGEST_CODE = np.iinfo(np.int64).max
 _ROUNDS = 200  # of expectation and maximisation
 
 
+@by_value
 @dataclass(frozen=True)
 class Population:
     """Clean pixels of one gain and one read noise.
@@ -43,20 +47,19 @@ class Population:
     @classmethod
     def of(cls, scene: Scene) -> Population:
         """Group the pixels of a scene of one gain and one read noise."""
-        signals = list({id(e.signal_adu): e.signal_adu for e in scene.exposures}.values())
-        grid = _Grid(scene.exposures[0].noise, _STEP_COMMON if len(signals) == 1 else _STEP_EACH)
-        levels, pixels = _count_alike([grid.nearest(signal) for signal in signals])
+        expected = scene.expected
+        grid = _Grid(expected.noises[0], _STEP_COMMON if expected.common_signal else _STEP_EACH)
+        levels, pixels = _count_alike([grid.nearest(signal) for signal in expected.signals_adu])
         used, position = np.unique(levels, return_inverse=True)
         # what is common to the exposures does not change the distance of median and minimum
-        rounding = 0.0 if len(signals) == 1 else grid.step
-        tails: dict[tuple, Tails] = {}
+        rounding = 0.0 if expected.common_signal else grid.step
+        # exposures of equal factors and noises share their tails, and so do equal terms later
+        tails: dict[tuple[float, ...], Tails] = {}
         for e in scene.exposures:
-            if (e.factor, id(e.noise)) not in tails:
-                tails[e.factor, id(e.noise)] = Tails.of(
-                    grid.signal_adu(used), e.factor, e.noise, rounding
-                )
+            if _key(e) not in tails:
+                tails[_key(e)] = Tails.of(grid.signal_adu(used), e.factor, e.noise, rounding)
         return cls(
-            tuple(tails[e.factor, id(e.noise)] for e in scene.exposures),
+            tuple(tails[_key(e)] for e in scene.exposures),
             np.broadcast_to(position.reshape(levels.shape), (len(pixels), len(scene.exposures))),
             pixels.astype(float),
             scene.min2d_adu,
@@ -92,6 +95,7 @@ class Population:
         return replace(self, pixels=pixels)
 
 
+@by_value
 @dataclass(frozen=True)
 class _Grid:
     """Levels of the signal, of which 2 √(λ + σ²) is equidistant: it changes by 1 with the noise.
@@ -113,7 +117,7 @@ class _Grid:
         root = np.sqrt(signal_adu * np.float32(self.noise.gain) + rnoise**2)
         root -= rnoise - np.float32(self.step / 4)  # the half that rounds
         root *= np.float32(2 / self.step)
-        return root.astype(np.intp)
+        return root.astype(np.int32)  # signals up to 1e15 electrons have levels up to 3e8
 
     def signal_adu(self, level: np.ndarray) -> np.ndarray:
         """Signal of each level."""
@@ -121,24 +125,44 @@ class _Grid:
         return (np.square(0.5 * self.step * level + rnoise) - rnoise**2) / self.noise.gain
 
 
+def _key(exposure: Exposure) -> tuple[float, ...]:
+    """Numbers that decide the distribution of an exposure at a given signal."""
+    noise = exposure.noise
+    return exposure.factor, noise.gain, noise.rnoise_adu, noise.nbinom_shape
+
+
 def _count_alike(levels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Find the combinations of levels that pixels have, (G, M), and count their pixels, (G,).
 
-    Which exposure has which level does not matter.
+    Which exposure has which level does not matter. The combinations come in lexicographic order.
     """
     if len(levels) == 1:
         number = np.bincount(levels[0])
         used = np.flatnonzero(number)
         return used[:, np.newaxis], number[used]
-    ordered = np.sort(levels, axis=0)
-    shape = (int(ordered[-1].max()) + 1,) * len(ordered)
-    codes, number = np.unique(np.ravel_multi_index(tuple(ordered), shape), return_counts=True)
-    return np.stack(np.unravel_index(codes, shape), axis=1), number
+    ordered = sort_planes(list(levels))
+    base = int(ordered[-1].max()) + 1
+    # a combination becomes an integer, whose digits are the levels
+    codes, below, ranked = ordered[0].astype(np.int64), base, {}
+    for position, level in enumerate(ordered[1:], start=1):
+        if below * base > _LARGEST_CODE:  # codes are replaced by their ranks, to make room
+            ranked[position], codes = np.unique(codes, return_inverse=True)
+            below = ranked[position].size
+        codes *= base
+        codes += level
+        below *= base
+    codes, number = np.unique(codes, return_counts=True)
+    combinations = np.empty((codes.size, len(ordered)), np.intp)
+    for position in reversed(range(len(ordered))):
+        codes, combinations[:, position] = np.divmod(codes, base)
+        if position in ranked:
+            codes = ranked[position][codes]
+    return combinations, number
 
 
 def populations(scene: Scene) -> Iterator[Population]:
     """Divide the pixels of a scene by gain and read noise, and group them by signal."""
-    noise = scene.exposures[0].noise
+    noise = scene.expected.noises[0]
     if not (np.ndim(noise.gain) or np.ndim(noise.rnoise_adu)):
         yield Population.of(scene)
         return
@@ -152,14 +176,12 @@ def populations(scene: Scene) -> Iterator[Population]:
 
 
 def _with_mean_noise(scene: Scene) -> Scene:
-    noises = {
-        id(e.noise): replace(
-            e.noise,
-            gain=float(np.mean(e.noise.gain)),
-            rnoise_adu=float(np.sqrt(np.mean(np.square(e.noise.rnoise_adu)))),
+    noises = tuple(
+        replace(
+            noise,
+            gain=float(np.mean(noise.gain)),
+            rnoise_adu=float(np.sqrt(np.mean(np.square(noise.rnoise_adu)))),
         )
-        for e in scene.exposures
-    }
-    return replace(
-        scene, exposures=tuple(replace(e, noise=noises[id(e.noise)]) for e in scene.exposures)
+        for noise in scene.expected.noises
     )
+    return replace(scene, expected=replace(scene.expected, noises=noises))

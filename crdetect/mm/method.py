@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy
 
-from crdetect.equivalence.model import ExposureModel
+from crdetect.detectors.each_image import DetectorHits
+from crdetect.equality import by_value
 from crdetect.equivalence.nbinom import NbinomShape, measure_nbinom_shape
-from crdetect.equivalence.offsets import Offsets, find_offsets, move
+from crdetect.equivalence.observation import Observation
+from crdetect.equivalence.offsets import Offsets, check_region, find_offsets, move
 from crdetect.errors import InputError
-from crdetect.mm.analytic import CleanPixels
+from crdetect.masks import region_mask
+from crdetect.mm.analytic import CleanPixels, check_available
 from crdetect.mm.boundary import (
     Boundary,
     boundary_of_simulated,
     computed_points,
     fit_boundary,
 )
-from crdetect.mm.criterion import Criterion
+from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Exposure, make_scene
+from crdetect.mm.scene import Expected, distinct, make_scene
 from crdetect.mm.simulation import simulate
-from crdetect.noise import Noise
+from crdetect.parameters import Parameters
 from crdetect.stack import Stack, Statistics
 
 _logger = logging.getLogger(__name__)
@@ -35,49 +37,19 @@ _ROOM, _ROOM_WITH_OFFSETS = 2.0, 4.0  # height of the diagram, times the largest
 _LEAST_SCALE, _LARGEST_SCALE = 0.01, 10.0  # of the boundary, to let so many pixels through
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What is known of the exposures when the diagram is made; all in ADU.
-
-    Attributes
-    ----------
-    stack : Stack
-        The exposures.
-    statistics : Statistics
-        Of that stack.
-    noises : sequence of N Noise
-        Noise of each exposure.
-    factors : sequence of N float
-        Flux of each exposure, where the expected signal is to be multiplied by it.
-    median_hits : (rows, columns) array of bool
-        What a detector of one image found in the median.
-    hits : (rows, columns) array of bool
-        What it found in the median or any exposure.
-    clean_exposures : sequence of N arrays
-        The exposures as it cleaned them; only needed for ``mm_synthetic: single`` and to measure
-        offsets.
-    exposure_model : ExposureModel, optional
-        How the exposures differ; only needed for ``mm_synthetic: adaptive``.
-    """
-
-    stack: Stack
-    statistics: Statistics
-    noises: Sequence[Noise]
-    factors: Sequence[float]
-    median_hits: np.ndarray
-    hits: np.ndarray
-    clean_exposures: Sequence[np.ndarray]
-    exposure_model: ExposureModel | None = None
-
-
+@by_value
 @dataclass(frozen=True)
 class MedianMinimum:
-    """What the Median-Minimum diagram gave.
+    """The Median-Minimum diagram and its boundary: a criterion (`crdetect.criteria.Criterion`).
 
     Attributes
     ----------
-    criterion : Criterion
+    observation : Observation
+        The exposures.
+    criterion : DiagramCriterion
         Boundary and thresholds that flag pixels.
+    dilation : int
+        How many times the flagged pixels are dilated by their 8 neighbours.
     clean, real : Diagram
         Clean pixels as simulated or computed, and the pixels of the exposures.
     seed : int or None
@@ -92,7 +64,9 @@ class MedianMinimum:
         The clean pixels, where the diagram was computed.
     """
 
-    criterion: Criterion
+    observation: Observation
+    criterion: DiagramCriterion
+    dilation: int
     clean: Diagram
     real: Diagram
     seed: int | None
@@ -100,6 +74,15 @@ class MedianMinimum:
     offsets: Offsets | None
     expected_above: float | None
     pixels: CleanPixels | None = None
+
+    def beyond_threshold(self, which: str | int) -> np.ndarray:
+        """Pixels of an image that exceed the minimum by more than the threshold."""
+        image, statistics = self.observation.image(which), self.observation.statistics
+        return self.criterion.beyond_threshold(image, statistics)
+
+    def flag(self, which: str | int) -> np.ndarray:
+        """Pixels of an image above the boundary and all thresholds."""
+        return self.criterion.flag(self.observation.image(which), self.observation.statistics)
 
     def refitted(self, mm: MM) -> MedianMinimum:
         """Fit another boundary to the same clean pixels.
@@ -115,7 +98,9 @@ class MedianMinimum:
         boundary = _fit_boundary(self.clean, self.pixels, mm)
         expected_above = _expected_above(boundary, self.pixels)
         criterion = replace(self.criterion, boundary=boundary)
-        return replace(self, criterion=criterion, expected_above=expected_above)
+        return replace(
+            self, criterion=criterion, dilation=mm.mm_dilation, expected_above=expected_above
+        )
 
     def used(self) -> dict[str, Any]:
         """Values of the parameters that were found out in the run, by their names."""
@@ -129,15 +114,44 @@ class MedianMinimum:
         return used
 
 
+def check_diagram(stack: Stack, parameters: Parameters) -> None:
+    """Check that the parameters of the diagram fit the exposures.
+
+    Raises
+    ------
+    InputError
+        If there is another number of offsets than of exposures, the region where offsets are
+        measured leaves the image or is too small, or the diagram cannot be computed for so many
+        exposures.
+    """
+    mm, n = parameters.mm, len(stack)
+    if mm.mm_xy_offsets is not None and len(mm.mm_xy_offsets) != n:
+        raise InputError(
+            f"mm_xy_offsets has {len(mm.mm_xy_offsets)} values for {n} exposures: one each is "
+            "needed"
+        )
+    if mm.mm_crosscorr_region is not None:
+        region_mask([mm.mm_crosscorr_region], stack.shape, "mm_crosscorr_region")
+        check_region(*mm.mm_crosscorr_region)
+    if mm.mm_simulation == "analytic":
+        check_available(n, parameters.general.mm_cr_coincidences)
+
+
 def make_diagram(
-    observed: Observed, mm: MM, workers: int, boundary: Boundary | None = None
+    observation: Observation,
+    hits: DetectorHits,
+    mm: MM,
+    workers: int,
+    boundary: Boundary | None = None,
 ) -> MedianMinimum:
     """Find where clean pixels are in the diagram, and the boundary around them.
 
     Parameters
     ----------
-    observed : Observed
-        What is known of the exposures.
+    observation : Observation
+        The exposures.
+    hits : DetectorHits
+        What the detector of one image found; such pixels are not clean.
     mm : MM
         Parameters.
     workers : int
@@ -150,14 +164,15 @@ def make_diagram(
     InputError
         If the parameters do not fit the exposures, or there are no clean pixels.
     """
-    shape = _measure_shape(observed, mm)
-    offsets = _find_offsets(observed, mm)
+    hit = hits.anywhere()
+    shape = _measure_shape(observation, hit, mm)
+    offsets = _find_offsets(observation, hits, mm)
     scene = make_scene(
-        observed.stack,
-        _expected_exposures(observed, mm, shape, offsets),
-        observed.statistics.coincidences,
-        observed.statistics.min2d,
-        observed.hits,
+        observation.stack,
+        _expected(observation, hits, mm, shape, offsets),
+        observation.statistics.coincidences,
+        observation.statistics.min2d,
+        hit,
     )
     room = _ROOM if offsets is None else _ROOM_WITH_OFFSETS
     seed = pixels = None
@@ -170,9 +185,20 @@ def make_diagram(
         clean = simulate(scene, room, mm.model_copy(update={"mm_seed": seed}), workers)
     boundary = boundary or _fit_boundary(clean, pixels, mm)
     expected_above = _expected_above(boundary, pixels)
-    criterion = Criterion.make(boundary, observed.noises[0], mm)
-    real = _real_diagram(observed.statistics, clean)
-    return MedianMinimum(criterion, clean, real, seed, shape, offsets, expected_above, pixels)
+    criterion = DiagramCriterion.make(boundary, observation.typical_noise, mm)
+    real = _real_diagram(observation.statistics, clean)
+    return MedianMinimum(
+        observation,
+        criterion,
+        mm.mm_dilation,
+        clean,
+        real,
+        seed,
+        shape,
+        offsets,
+        expected_above,
+        pixels,
+    )
 
 
 def _real_diagram(statistics: Statistics, clean: Diagram) -> Diagram:
@@ -181,18 +207,18 @@ def _real_diagram(statistics: Statistics, clean: Diagram) -> Diagram:
     return Diagram(clean.limits, clean.limits.count(x, statistics.median2d[seen] - x), 1)
 
 
-def _measure_shape(observed: Observed, mm: MM) -> NbinomShape | None:
+def _measure_shape(observation: Observation, hit: np.ndarray, mm: MM) -> NbinomShape | None:
     if mm.mm_photon_distribution != "nbinom" or mm.mm_nbinom_shape != "auto":
         return None
-    stack = observed.stack
-    clean = ~observed.hits & (observed.statistics.count2d == len(stack))
+    stack = observation.stack
+    clean = ~hit & (observation.statistics.count2d == len(stack))
     values = [
         exposure[clean] / np.float32(factor)
-        for exposure, factor in zip(stack.exposures, observed.factors, strict=True)
+        for exposure, factor in zip(stack.exposures, observation.factors, strict=True)
     ]
     noises = [
         noise.select(clean).divided(factor)
-        for noise, factor in zip(observed.noises, observed.factors, strict=True)
+        for noise, factor in zip(observation.noises, observation.factors, strict=True)
     ]
     shape = measure_nbinom_shape(np.array(values), noises)
     _logger.info("mm_nbinom_shape: %s", shape)
@@ -201,41 +227,38 @@ def _measure_shape(observed: Observed, mm: MM) -> NbinomShape | None:
     return shape
 
 
-def _find_offsets(observed: Observed, mm: MM) -> Offsets | None:
-    offsets = find_offsets(observed.clean_exposures, observed.noises, mm)
+def _find_offsets(observation: Observation, hits: DetectorHits, mm: MM) -> Offsets | None:
+    offsets = find_offsets(hits.clean_exposures, observation.noises, mm)
     if offsets is not None and offsets.measured:
         _logger.info("mm_xy_offsets: %s", offsets.xy_px.round(3).tolist())
     return offsets
 
 
-def _expected_exposures(
-    observed: Observed, mm: MM, shape: NbinomShape | None, offsets: Offsets | None
-) -> list[Exposure]:
-    """Tell what is expected of each exposure: signal, flux, noise."""
+def _expected(
+    observation: Observation,
+    hits: DetectorHits,
+    mm: MM,
+    shape: NbinomShape | None,
+    offsets: Offsets | None,
+) -> Expected:
+    """Find the expected signals, fluxes and noises of the exposures."""
     kappa = np.inf
     if mm.mm_photon_distribution == "nbinom":
         kappa = mm.mm_nbinom_shape if shape is None else shape.value
-    noises = _with_shape(observed.noises, kappa)
+    noises = [replace(noise, nbinom_shape=kappa) for noise in distinct(observation.noises)]
+    factors = [1.0] * len(observation.noises)
     if mm.mm_synthetic == "adaptive":
-        signals = observed.exposure_model.signals_adu(noises[0])
-        noises = [observed.exposure_model.noise(noises[0])] * len(noises)
-        factors = [1.0] * len(noises)
+        signals = observation.exposure_model.signals_adu(noises[0])
+        noises = [observation.exposure_model.noise(noises[0])]
     elif mm.mm_synthetic == "single":  # each has its own flux, and is where it is
-        signals = [np.maximum(image, 0) for image in observed.clean_exposures]
-        factors = [1.0] * len(signals)
+        signals = [np.maximum(image, 0) for image in hits.clean_exposures]
     else:
-        s = observed.statistics
-        median = np.maximum(np.where(observed.median_hits, s.min2d, s.median2d), 0)
-        signals, factors = [median] * len(noises), observed.factors
+        s = observation.statistics
+        median = np.maximum(np.where(hits.median, s.min2d, s.median2d), 0)
+        signals, factors = [median], observation.factors
         if offsets is not None:
             signals = [np.maximum(move(_filled(median), xy), 0) for xy in offsets.xy_px]
-    return [Exposure(*each) for each in zip(signals, factors, noises, strict=True)]
-
-
-def _with_shape(noises: Sequence[Noise], kappa: float) -> list[Noise]:
-    """Give noises the shape of photon statistics; what is one object stays one."""
-    new = {id(noise): replace(noise, nbinom_shape=kappa) for noise in noises}
-    return [new[id(noise)] for noise in noises]
+    return Expected(tuple(signals), tuple(factors), tuple(noises))
 
 
 def _filled(signal_adu: np.ndarray) -> np.ndarray:

@@ -29,64 +29,116 @@ class MM(Block):
     title: ClassVar[str] = "M.M.Cosmic"
 
     mm_photon_distribution: Literal["poisson", "nbinom"] = parameter(
-        "poisson", "photon statistics of the simulations"
+        "poisson",
+        "distribution of the photons in clean exposures: Poisson's, or the negative binomial "
+        "one, which is wider; take nbinom for exposures that differ by a share of their "
+        "signal",
     )
     mm_nbinom_shape: Annotated[
         Literal["auto"] | Positive, Accepts("auto (measured from the exposures) or a number > 0")
-    ] = parameter(1000.0, "shape κ of the negative binomial distribution: variance λ + λ²/κ", "e")
+    ] = parameter(
+        1000.0,
+        "shape κ of the negative binomial distribution, whose variance is λ + λ²/κ for λ "
+        "electrons; a lower κ raises the boundary where the signal is high",
+        "e",
+    )
     mm_synthetic: Literal["median", "single", "adaptive"] = parameter(
         "median",
-        "expected signal: the cleaned median, each cleaned exposure, or (adaptive) each exposure "
-        "as matched by the jt_ parameters, with their noise model",
+        "signal that is expected of each clean exposure: the cleaned median of all (median), "
+        "the exposure itself as the detector cleaned it (single), or the median matched to "
+        "the exposure, with the fitted noise model (adaptive)",
     )
     mm_simulation: Literal["montecarlo", "analytic"] = parameter(
-        "montecarlo", "the diagram of clean pixels: simulated with random numbers, or computed"
+        "montecarlo",
+        "how the diagram of clean pixels is made: simulated with random numbers (montecarlo), "
+        "or computed from probabilities (analytic)",
     )
     mm_false_pixels: Positive | None = parameter(
         None,
-        "clean pixels expected above the boundary in the whole image, instead of one pixel in "
-        "each column; needs mm_simulation: analytic",
+        "number of clean pixels expected above the boundary in the whole image, which then "
+        "places the boundary instead of mm_nsimulations; needs mm_simulation: analytic",
     )
     mm_hist2d_min_neighbors: Annotated[int, WholeNumber(0, 8)] = parameter(
-        0, "bins with fewer non-empty neighbours are emptied"
+        0,
+        "minimum number of neighbours that are not empty, for a bin of the simulated diagram "
+        "to count; raise it if isolated bins lift the boundary",
     )
-    mm_ydiag_max: NonNegative = parameter(0.0, "top of the diagram (0: automatic)", "ADU")
-    mm_dilation: Growth = parameter(1, "dilation of what the diagram flags", "pixel")
+    mm_ydiag_max: NonNegative = parameter(
+        0.0, "upper end of the diagram, a difference from min2d; 0 chooses it from the data", "ADU"
+    )
+    mm_dilation: Growth = parameter(
+        1,
+        "width by which the pixels flagged by the diagram grow; raise it if faint borders of "
+        "cosmic rays remain",
+        "pixel",
+    )
     mm_xy_offsets: Offsets | None = parameter(
-        None, "offsets of the exposures from the median; excludes mm_crosscorr_region", "pixel"
+        None,
+        "position (dx, dy) of each exposure relative to the median image; excludes "
+        "mm_crosscorr_region",
+        "pixel",
     )
     mm_crosscorr_region: Region | None = parameter(
-        None, "region where offsets are measured; excludes mm_xy_offsets"
+        None,
+        "region in which the positions of the exposures are measured by cross-correlation; "
+        "excludes mm_xy_offsets",
     )
-    mm_boundary_fit: Literal["spline", "piecewise"] = parameter("spline", "boundary")
+    mm_boundary_fit: Literal["spline", "piecewise"] = parameter(
+        "spline",
+        "form of the boundary above the clean pixels: a spline fitted to the diagram, or "
+        "straight lines through mm_fixed_points_in_boundary",
+    )
     mm_knots_splfit: Annotated[int, WholeNumber(2, 100)] = parameter(
-        5, "knots of the spline, the outermost included"
+        5,
+        "number of knots of the spline, both ends included; raise it if the boundary does not "
+        "follow the clean pixels",
     )
     mm_fixed_points_in_boundary: FixedPoints | None = parameter(
-        None, "points of the boundary: joined to the spline, or the corners of the piecewise one"
+        None,
+        "points of the diagram, in ADU, that a piecewise boundary joins, or that a spline is "
+        "drawn to",
     )
     mm_nsimulations: Rounds = parameter(
-        10, "simulated sets of exposures; the more, the higher the boundary, computed or not"
+        10,
+        "number of simulated sets of exposures; the boundary lies where one pixel of all sets "
+        "together is expected in each column, so a larger number raises it (also with "
+        "mm_simulation: analytic)",
     )
     mm_niter_boundary_extension: Annotated[int, WholeNumber(0, 100)] = parameter(
-        5, "refits that raise the boundary"
+        5,
+        "number of times that the spline is fitted again with more weight on the points above "
+        "it; raise it to raise the boundary",
     )
     mm_weight_boundary_extension: Annotated[
         float,
         BeforeValidator(not_boolean),
         Field(ge=1, le=1000),
         Accepts("a number from 1 to 1000"),
-    ] = parameter(2.0, "weight of the points above the last fit, to the power of the round")
+    ] = parameter(
+        2.0,
+        "weight of the points above the last fit, raised to the power of the round; raise it "
+        "to raise the boundary, 1 leaves it where it is",
+    )
     mm_threshold: NonNegative | None = parameter(
-        None, "least distance to the minimum; excludes mm_threshold_rnoise", "ADU"
+        None, "minimum height of a flagged pixel above min2d; excludes mm_threshold_rnoise", "ADU"
     )
     mm_threshold_rnoise: NonNegative | None = parameter(
-        3.0, "least distance to the minimum; excludes mm_threshold", "read noise"
+        3.0,
+        "minimum height of a flagged pixel above min2d, in units of the read noise; excludes "
+        "mm_threshold",
+        "read noise",
     )
     mm_minimum_max2d_rnoise: NonNegative = parameter(
-        5.0, "least value of the maximum", "read noise"
+        5.0,
+        "minimum of the highest value of a flagged pixel, in units of the read noise; raise "
+        "it to leave out faint pixels",
+        "read noise",
     )
-    mm_seed: Seed | None = parameter(123456, "seed of the simulations; none: another each time")
+    mm_seed: Seed | None = parameter(
+        123456,
+        "seed of the random numbers; the same seed repeats a run exactly, none draws other "
+        "numbers each time",
+    )
 
     @model_validator(mode="before")
     @classmethod

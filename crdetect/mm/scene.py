@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.noise import Noise
 from crdetect.stack import Stack
@@ -14,17 +15,17 @@ from crdetect.stack import Stack
 _LARGEST_SIGNAL_E = 1e15  # far beyond any detector, and within the reach of random integers
 
 
+@by_value
 @dataclass(frozen=True)
 class Exposure:
-    """What is expected of one exposure.
+    """Expected signal, flux and noise of one clean exposure.
 
     Attributes
     ----------
     signal_adu : array
-        Expected signal before the factor, not negative; one array for all exposures where it is
-        common to them.
+        Expected signal before the factor, not negative.
     factor : float
-        Flux of the exposure: multiplies the signal.
+        Flux of the exposure; it multiplies the signal.
     noise : Noise
         Numbers, or maps of the shape of the signal.
     """
@@ -39,23 +40,91 @@ class Exposure:
         return self.noise.select(pixels).draw_adu(signal, rng)
 
 
+@by_value
+@dataclass(frozen=True)
+class Expected:
+    """Expected signals, fluxes and noises of N clean exposures.
+
+    What the exposures have in common is given once. That is not only shorter: a common signal is
+    divided more finely into levels where the diagram is computed, because it can be.
+
+    Attributes
+    ----------
+    signals_adu : tuple of 1 or N arrays
+        Expected signals before the factors, not negative; a single one is common to all exposures.
+    factors : tuple of N float
+        Fluxes of the exposures; they multiply the signals.
+    noises : tuple of 1 or N Noise
+        Numbers, or maps of the shape of the signals; a single one is common to all exposures.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of signals, factors and noises do not fit.
+    """
+
+    signals_adu: tuple[np.ndarray, ...]
+    factors: tuple[float, ...]
+    noises: tuple[Noise, ...]
+
+    def __post_init__(self):
+        for name in ("signals_adu", "noises"):
+            if len(getattr(self, name)) not in (1, len(self.factors)):
+                number = len(getattr(self, name))
+                raise ValueError(f"{name} must be 1 or {len(self.factors)}, not {number}")
+
+    @property
+    def common_signal(self) -> bool:
+        """Whether all exposures have the same signal, apart from their fluxes."""
+        return len(self.signals_adu) == 1
+
+    @property
+    def exposures(self) -> tuple[Exposure, ...]:
+        """Expected signal, flux and noise, exposure by exposure."""
+        n = len(self.factors)
+        signals, noises = (
+            each * n if len(each) == 1 else each for each in (self.signals_adu, self.noises)
+        )
+        return tuple(map(Exposure, signals, self.factors, noises))
+
+    def select(self, index) -> Expected:
+        """Return what is expected of some of the pixels."""
+        return Expected(
+            tuple(signal[index] for signal in self.signals_adu),
+            self.factors,
+            tuple(noise.select(index) for noise in self.noises),
+        )
+
+
+def distinct(noises: Sequence[Noise]) -> tuple[Noise, ...]:
+    """Return the noise that exposures have in common, or else all noises, for `Expected`."""
+    first, *others = noises
+    return (first,) if all(noise == first for noise in others) else tuple(noises)
+
+
+@by_value
 @dataclass(frozen=True)
 class Scene:
     """The clean pixels of the exposures, in one dimension.
 
     Attributes
     ----------
-    exposures : tuple of N Exposure
-        What is expected of the n pixels in each.
+    expected : Expected
+        Expected signals, fluxes and noises of the n pixels.
     coincidences : int
         The number c of hits to be found.
     min2d_adu : (n,) array
-        What was observed: min2d of the pixels.
+        Observed min2d of the pixels.
     """
 
-    exposures: tuple[Exposure, ...]
+    expected: Expected
     coincidences: int
     min2d_adu: np.ndarray
+
+    @property
+    def exposures(self) -> tuple[Exposure, ...]:
+        """Expected signal, flux and noise, exposure by exposure."""
+        return self.expected.exposures
 
     @property
     def size(self) -> int:
@@ -64,12 +133,12 @@ class Scene:
 
     def select(self, index) -> Scene:
         """Return some of the pixels."""
-        return Scene(_select(self.exposures, index), self.coincidences, self.min2d_adu[index])
+        return Scene(self.expected.select(index), self.coincidences, self.min2d_adu[index])
 
 
 def make_scene(
     stack: Stack,
-    expected: Sequence[Exposure],
+    expected: Expected,
     coincidences: int,
     min2d_adu: np.ndarray,
     excluded: np.ndarray,
@@ -80,8 +149,8 @@ def make_scene(
     ----------
     stack : Stack
         The exposures.
-    expected : sequence of N Exposure
-        What is expected of each, (rows, columns).
+    expected : Expected
+        What is expected of them, (rows, columns).
     coincidences : int
         The number c of hits to be found.
     min2d_adu : (rows, columns) array
@@ -102,19 +171,8 @@ def make_scene(
             "no pixel without a cosmic ray has a value in every exposure: "
             "the Median-Minimum diagram cannot be simulated"
         )
-    exposures = _select(expected, clean)
-    largest_e = max(float(np.max(e.signal_adu * e.noise.gain)) * e.factor for e in exposures)
+    scene = Scene(expected.select(clean), coincidences, min2d_adu[clean])
+    largest_e = max(float(np.max(e.signal_adu * e.noise.gain)) * e.factor for e in scene.exposures)
     if largest_e > _LARGEST_SIGNAL_E:
         raise InputError(f"signals up to {largest_e:.3g} e are more than a detector gives")
-    return Scene(exposures, coincidences, min2d_adu[clean])
-
-
-def _select(exposures: Sequence[Exposure], index) -> tuple[Exposure, ...]:
-    """Select pixels; what is common to the exposures stays so, and is gathered once."""
-    signals = {id(e.signal_adu): e.signal_adu for e in exposures}
-    noises = {id(e.noise): e.noise for e in exposures}
-    signals = {key: signal[index] for key, signal in signals.items()}
-    noises = {key: noise.select(index) for key, noise in noises.items()}
-    return tuple(
-        Exposure(signals[id(e.signal_adu)], e.factor, noises[id(e.noise)]) for e in exposures
-    )
+    return scene

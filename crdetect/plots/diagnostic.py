@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
 
+from crdetect.equality import by_value
 from crdetect.masks import ADDED, AUX_ONLY, CLASSES, Features
-from crdetect.mm.criterion import Criterion
+from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Limits
 from crdetect.pipeline import Detection
 from crdetect.plots.images import MISSING_COLOR, draw_image, images_height_in
@@ -77,7 +78,7 @@ def meancr(detection: Detection, meancr_adu: np.ndarray) -> Figure:
     matplotlib.figure.Figure
     """
     masks, mean2d = detection.masks, detection.statistics.mean2d
-    codes = detection.evidence.mean.codes(masks.meancrt)
+    codes = detection.hits.mean.codes(masks.meancrt)
     codes = np.where(codes == ADDED, np.maximum(detection.codes, codes), codes)
     left = np.where(masks.meancr, np.uint8(AUX_ONLY), np.uint8(0))
     title = f"(d) meancr with MEANCR, which the detector still finds: {masks.meancr.sum()} px"
@@ -99,8 +100,8 @@ def crmask(detection: Detection, number: int) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    exposure = detection.evidence.stack.exposures[number - 1]
-    codes = detection.evidence.exposures[number - 1].codes(detection.masks.crmasks[number - 1])
+    exposure = detection.observation.stack.exposures[number - 1]
+    codes = detection.hits.exposures[number - 1].codes(detection.masks.crmasks[number - 1])
     name, mask = f"exposure {number}", f"CRMASK{number}"
     shown = [
         Shown(f"(c) {name}", exposure, np.zeros_like(codes)),
@@ -113,6 +114,7 @@ def crmask(detection: Detection, number: int) -> Figure:
 # What is drawn
 
 
+@by_value
 @dataclass(frozen=True)
 class Subject:
     """A mask, and the image it belongs to.
@@ -143,6 +145,7 @@ def subject_mediancr(detection: Detection) -> Subject:
     )
 
 
+@by_value
 @dataclass(frozen=True)
 class Shown:
     """An image to be shown, and the codes of the pixels marked on it."""
@@ -186,6 +189,7 @@ def _title(detection: Detection, subject: Subject, features: Features) -> str:
     )
 
 
+@by_value
 @dataclass(frozen=True)
 class Flagged:
     """Flagged pixels, sorted by feature, and where they are in the diagram."""
@@ -210,6 +214,7 @@ class Flagged:
         return order[np.flatnonzero(np.diff(label[order], append=0))]
 
 
+@by_value
 @dataclass(frozen=True)
 class Plane:
     """The diagram of a mask: pixels that are not flagged, boundary and threshold.
@@ -226,7 +231,7 @@ class Plane:
         How many there are above it.
     top_adu : float
         Height of the highest pixel.
-    criterion : Criterion or None
+    criterion : DiagramCriterion or None
         None where M.M.Cosmic took no part.
     """
 
@@ -236,7 +241,7 @@ class Plane:
     beyond_y: np.ndarray
     beyond_total: int
     top_adu: float
-    criterion: Criterion | None
+    criterion: DiagramCriterion | None
 
     @classmethod
     def of(cls, detection: Detection, subject: Subject, flagged: Flagged) -> Plane:

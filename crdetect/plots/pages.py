@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from crdetect.combine import Combination
+from crdetect.equality import by_value
 from crdetect.masks import Feature
 from crdetect.pipeline import Detection, Progress
 from crdetect.plots.diagnostic import Flagged, Plane, subject_mediancr
@@ -45,6 +46,7 @@ _Y_LABEL = Y_LABEL.replace("−", "–")
 _SOME = 20  # messages on the progress of a file
 
 
+@by_value
 @dataclass(frozen=True)
 class Sheet:
     """The images that the pages of a run show.
@@ -189,7 +191,7 @@ class _ImagesPage:
         """Show another feature."""
         sheet, detection = self._sheet, self._sheet.detection
         window = sheet.window(feature)
-        exposures = [window.cut(image) for image in detection.evidence.stack.exposures]
+        exposures = [window.cut(image) for image in detection.observation.stack.exposures]
         median = window.cut(detection.statistics.median2d)
         images = [*exposures, median, window.cut(sheet.corrected_adu)]
         low, high = grey_limits(np.stack(images), detection.parameters.general.color_scale)
@@ -380,7 +382,7 @@ class _DiagramPage:
 
     def _rows(self, feature: Feature, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> list[str]:
         """Write the values of the pixels, the highest first."""
-        exposures = self._sheet.detection.evidence.stack.exposures
+        exposures = self._sheet.detection.observation.stack.exposures
         names = ["min2d", "med–min", *(f"exp. {i}" for i in range(1, len(exposures) + 1))]
         head = f"{'x':>5}{'y':>6} code" + "".join(f"{name:>10}" for name in names)
         rows = [head, "-" * len(head)]

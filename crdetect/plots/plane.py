@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from crdetect.mm.boundary import Curve
-from crdetect.mm.criterion import Criterion
+from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Limits
 from crdetect.plots.style import X_LABEL, Y_LABEL
 
@@ -63,7 +63,7 @@ def draw_density_image(
     )
 
 
-def draw_criterion(ax: Axes, limits: Limits, criterion: Criterion) -> list[Line2D]:
+def draw_criterion(ax: Axes, limits: Limits, criterion: DiagramCriterion) -> list[Line2D]:
     """Draw the final boundary and the threshold over the whole width."""
     x, y = sample(criterion.boundary.curve, limits)
     (boundary,) = ax.plot(x, y, label="boundary", **FINAL_LINE)
@@ -80,7 +80,7 @@ def draw_criterion(ax: Axes, limits: Limits, criterion: Criterion) -> list[Line2
     return [boundary, line]
 
 
-def typical_threshold(criterion: Criterion) -> tuple[float, str]:
+def typical_threshold(criterion: DiagramCriterion) -> tuple[float, str]:
     """Threshold in ADU (of a map, the median) and what to call it."""
     value = float(np.median(criterion.threshold_adu))
     what = "threshold (median of the map)" if np.ndim(criterion.threshold_adu) else "threshold"

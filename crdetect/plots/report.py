@@ -128,7 +128,6 @@ def _counts(detection: Detection) -> str:
 
 def _checks(detection: Detection) -> str:
     """Write the checks of noise and equivalence, and what the run found out by itself."""
-    checks = getattr(getattr(detection, "quality", None), "checks", ())
     rows = [
         (
             check.name,
@@ -137,20 +136,13 @@ def _checks(detection: Detection) -> str:
             f"{_MARKS[check.verdict.name]} {check.verdict.name}",
             check.advice if check.verdict.value else "",
         )
-        for check in checks
+        for check in detection.quality.checks
     ]
-    found = [(name, yaml_value(_rounded(value))) for name, value in detection.used().items()]
-    expected = detection.diagram.expected_above if detection.diagram else None
-    if expected is not None:
-        found.append(("clean pixels expected above the boundary", f"{expected:.3g}"))
+    found = list(detection.findings().items())
     head = ("check", "value", "criterion", "verdict", "advice")
     tables = [_table(head, rows, "Checks")] if rows else []
     tables += [_table(("", "value"), found, "Found out in the run")] if found else []
     return "\n".join(tables) or "<p>Nothing was measured in this run.</p>"
-
-
-def _rounded(value: Any) -> Any:
-    return np.round(value, 4).tolist() if isinstance(value, list | float) else value
 
 
 def _parameters(block: Block) -> str:
@@ -263,7 +255,7 @@ def _record(sheet: Sheet, feature: Feature) -> tuple[dict[str, Any], int]:
 def _sprite(sheet: Sheet, window: Window, step: int) -> np.ndarray:
     """Put the images of a window side by side, the codes last, as places in the palette."""
     detection = sheet.detection
-    images = [*detection.evidence.stack.exposures, detection.statistics.median2d]
+    images = [*detection.observation.stack.exposures, detection.statistics.median2d]
     images += [sheet.corrected_adu, detection.auxclean]
     cuts = np.stack([window.cut(image)[::step, ::step] for image in images])
     low, high = grey_limits(cuts[:-1], detection.parameters.general.color_scale)

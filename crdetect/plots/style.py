@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from crdetect.masks import ADDED, AUX_ONLY, BOTH, MM_ONLY
+from crdetect.masks import ACROSS_ONLY, ADDED, AUX_ONLY, BOTH
 
 DPI = 150
 X_LABEL = "min2d (ADU)"
@@ -40,12 +40,12 @@ class Look:
 LOOKS = {
     ADDED: Look("added (code 1)", PURPLE, "D", 3.2),
     AUX_ONLY: Look("aux only (code 3)", GREEN, "s", 4.0),
-    MM_ONLY: Look("M.M. or joint only (code 2)", SKY, "^", 4.5),
+    ACROSS_ONLY: Look("M.M. or joint only (code 2)", SKY, "^", 4.5),
     BOTH: Look("both (code 4)", VERMILLION, "o", 4.5),
 }
 """Look of each code, in the order of drawing."""
 
-CLASS_CODES = {"any4": BOTH, "only3": AUX_ONLY, "only2": MM_ONLY, "other": ADDED}
+CLASS_CODES = {"any4": BOTH, "only3": AUX_ONLY, "only2": ACROSS_ONLY, "other": ADDED}
 """The code whose look each class of features has."""
 
 

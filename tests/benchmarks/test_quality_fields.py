@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.fields import VARIANTS, Settings, make_case, make_scene
+from benchmarks.quality.sets import TRACKS, Library
 from benchmarks.quality.stamps import (
     CATALOGUE,
+    CR_IN_DARK_E,
+    Stamp,
     diffuse,
+    drawn_tracks,
     plant_coincidences,
     rain_e,
+    read_dark_tracks,
     read_stamps,
+    segmented,
     straight_tracks,
 )
+from crdetect import InputError
 
 SMALL = Settings(shape=(128, 160))
 STAMPS = straight_tracks()
@@ -156,3 +163,67 @@ def test_planting_makes_no_triple_hits():
     triple = ((charge > 0).all(axis=0)).sum()
     plant_coincidences(charge, 100, STAMPS, rng)
     assert (charge > 0).all(axis=0).sum() == triple
+
+
+def test_segments_are_the_pixels_that_touch_each_other_away_from_the_edge():
+    image = np.zeros((9, 12))
+    image[2, 3], image[3, 4], image[4, 4] = 30, 40, 50  # by a corner, by a side
+    image[6, 8] = 60
+    image[6, 10:] = 70  # at the edge
+    image[3, 3] = 27  # not above the limit
+    track, dot = segmented(image, CR_IN_DARK_E)
+    assert list(zip(track.y, track.x, track.charge_e, strict=True)) == [
+        (0, 0, 30),
+        (1, 1, 40),
+        (2, 1, 50),
+    ]
+    assert dot.charge_e.tolist() == [60]
+
+
+def test_segments_inside_the_box_of_another_are_not_part_of_it():
+    image = np.zeros((10, 10))
+    image[2:7, 2] = image[6, 2:7] = 100  # an L
+    image[3, 5] = 50
+    sizes = sorted(stamp.charge_e.size for stamp in segmented(image, 0))
+    assert sizes == [1, 9]
+
+
+def test_drawn_tracks_are_those_of_the_simulation():
+    stamps = drawn_tracks(seed=2)
+    charge = np.concatenate([stamp.charge_e for stamp in stamps])
+    assert np.median(charge) == pytest.approx(300, rel=0.1)  # what the simulation says
+    assert len(stamps) > 1000
+    longest = [max(stamp.y.max(), stamp.x.max()) + 1 for stamp in stamps]
+    assert np.mean(longest) == pytest.approx(8 * 2 * np.sqrt(2) / np.pi, rel=0.15)
+    same = drawn_tracks(seed=2)
+    assert all((a.charge_e == b.charge_e).all() for a, b in zip(stamps, same, strict=True))
+
+
+def test_tracks_that_are_not_dimmed_keep_their_charge():
+    rng = np.random.default_rng(3)
+    place, charge = np.arange(3), np.array([10, 20, 30], np.float32)
+    bright = Stamp(place, place, charge, faintest=1.0)
+    dimmed = Stamp(place, place, charge)
+    assert all((bright.varied(rng).charge_e == charge).all() for _ in range(5))
+    factors = [dimmed.varied(rng).charge_e[0] / charge[0] for _ in range(200)]
+    assert 0.15 <= min(factors) < 0.2
+    assert 0.9 < max(factors) <= 1
+
+
+def test_tracks_of_the_dark_are_above_its_noise(shared, tmp_path):
+    stamps = read_dark_tracks(shared / "data")
+    assert len(stamps) > 2000
+    assert min(stamp.charge_e.min() for stamp in stamps) > CR_IN_DARK_E
+    assert read_dark_tracks(tmp_path) is None
+
+
+def test_libraries_of_all_kinds_of_tracks(shared, tmp_path):
+    libraries = {kind: Library.at(shared / "data", kind) for kind in TRACKS}
+    sizes = {
+        kind: np.median([s.charge_e.size for s in library.stamps if s.charge_e.size >= 3])
+        for kind, library in libraries.items()
+    }
+    assert sizes["stis"] < sizes["drawn"] < sizes["lsst"]
+    assert len(Library.at(tmp_path).stamps) == len(STAMPS)
+    with pytest.raises(InputError, match="no stis_dark"):
+        Library.at(tmp_path, "stis")

@@ -26,6 +26,8 @@ SMALL = Settings(shape=(96, 128))
 class Library:
     """Small fields under the names of large ones."""
 
+    names = ("equivalent", "mild")
+
     def cases(self, name, seeds):
         for seed in seeds:
             yield seed, make_case(name, SMALL, straight_tracks(), seed)
@@ -136,7 +138,23 @@ def test_options():
     assert method == Ours("mmcosmic", {"mm_dilation": 0, "pc_sigma_det": [5, 3]})
 
 
-@pytest.mark.parametrize("wrong", [["--set", "novalue"], ["--fields", "mars"], ["--seeds", "0"]])
+def test_each_kind_of_tracks_is_judged_and_named():
+    options = command.read_options(
+        ["--method", "joint", "--fields", "equivalent", "--seeds", "1", "--tracks", "lsst", "drawn"]
+    )
+    libraries = {"lsst": Library(), "drawn": Library()}
+    judged = command.run(options, libraries)
+    assert [entry.label for entry in judged] == ["joint, lsst tracks", "joint, drawn tracks"]
+    options.tracks = ["lsst"]
+    (alone,) = command.run(options, {"lsst": Library()})
+    assert alone.label == "joint"
+    assert alone.scores == judged[0].scores
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--set", "novalue"], ["--fields", "mars"], ["--seeds", "0"], ["--tracks", "venus"]],
+)
 def test_wrong_options(wrong, capsys):
     with pytest.raises(SystemExit):
         command.read_options(wrong)

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from crdetect import Noise, Parameters, Stack
-from crdetect.equivalence.model import fit_exposure_model
+from crdetect.equivalence.matching import Matched
+from crdetect.equivalence.model import ExposureModel, fit_exposure_model
+from crdetect.equivalence.noise_model import NoiseModel
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (200, 300)
@@ -45,3 +47,20 @@ def test_noise_map_has_all_the_variance(different):
     signal = np.maximum(exposure_model.matched.template_e, 0)
     expected = (signal + 3.4**2) * exposure_model.inflation
     assert np.allclose(noise.variance_adu2(signal), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize("inflated", [0.0, 1e-3, 2.0])
+def test_noise_map_of_bright_pixels_is_exact(maps, inflated):
+    """Read noise is far below photon noise: float32 must not lose it in a difference."""
+    rng = np.random.default_rng(3)
+    signal_e = rng.uniform(1e4, 1e5, SHAPE).astype(np.float32)
+    inflation = (1 + inflated * rng.uniform(0, 1, SHAPE)).astype(np.float32)
+    matched = Matched(signal_e, None, np.ones(3), np.zeros((3, 2)))
+    gain, rnoise = 1.7, 0.02
+    noise = Noise(np.full(SHAPE, gain), np.full(SHAPE, rnoise)) if maps else Noise(gain, rnoise)
+    found = ExposureModel(matched, NoiseModel(), inflation).noise(noise)
+    gain, read2 = (np.float64(value) for value in (noise.gain, np.square(noise.rnoise_adu)))
+    photons = signal_e.astype(float) / np.square(gain)
+    expected = (photons + read2) * inflation.astype(float) - photons
+    np.testing.assert_allclose(np.square(found.rnoise_adu.astype(float)), expected, rtol=3e-6)

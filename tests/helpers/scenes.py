@@ -3,22 +3,23 @@
 import numpy as np
 
 from crdetect import Noise
-from crdetect.mm.scene import Exposure, Scene
+from crdetect.mm.scene import Expected, Scene, distinct
 
 
 def scene_of(signals_adu, noise, coincidences=2, factors=None, min2d_adu=None):
-    """Make a scene; signals that are one object stay one, and so does a noise.
+    """Make a scene; equal signals are a common one, and so are noises.
 
     Observed minima that are not given are all the same, inside what is expected.
     """
-    arrays = {id(s): np.asarray(s, np.float32) for s in signals_adu}
-    signals = [arrays[id(s)] for s in signals_adu]
-    noises = [noise] * len(signals) if isinstance(noise, Noise) else noise
-    factors = factors or [1.0] * len(signals)
-    exposures = tuple(map(Exposure, signals, factors, noises))
+    signals = [np.asarray(s, np.float32) for s in signals_adu]
+    factors = tuple(factors or [1.0] * len(signals))
+    if all(np.array_equal(s, signals[0]) for s in signals):
+        signals = signals[:1]
+    noises = (noise,) if isinstance(noise, Noise) else distinct(noise)
+    expected = Expected(tuple(signals), factors, noises)
     if min2d_adu is None:
         min2d_adu = np.full(signals[0].shape, np.median(signals[0]))
-    return Scene(exposures, coincidences, np.asarray(min2d_adu, np.float32))
+    return Scene(expected, coincidences, np.asarray(min2d_adu, np.float32))
 
 
 def chi_square_per_bin(found, expected, variance, least=5):

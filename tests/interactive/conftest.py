@@ -6,7 +6,7 @@ from person import NOISE, Console, Hands
 
 import crdetect
 from crdetect.interactive import terminal, window
-from crdetect.pipeline import examine
+from crdetect.pipeline import prepare
 from crdetect.simulate import simulate_exposures
 
 
@@ -39,8 +39,8 @@ def stack(simulation):
 
 
 @pytest.fixture(scope="session")
-def examined(stack):
-    return examine(stack, NOISE, crdetect.Parameters(), workers=2)
+def prepared(stack):
+    return prepare(stack, NOISE, crdetect.Parameters(), workers=2)
 
 
 @pytest.fixture

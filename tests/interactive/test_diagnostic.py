@@ -12,9 +12,9 @@ from crdetect.interactive.diagnostic import look_at
 
 
 @pytest.fixture(scope="module")
-def detection(examined):
+def detection(prepared):
     parameters = crdetect.Parameters()
-    return examined.judge(examined.make_diagram(parameters.mm), parameters)
+    return prepared.flag(prepared.compare(parameters), parameters)
 
 
 @pytest.fixture

@@ -8,19 +8,19 @@ from person import NOISE, check, click, mouse, panel_of, press, repeated, same_m
 import crdetect
 from crdetect.errors import InputError, Stopped
 from crdetect.interactive.histogram import Refinement, refine
-from crdetect.pipeline import examine
+from crdetect.pipeline import prepare
 
 START = crdetect.Parameters()
 
 
 @pytest.fixture
-def start(examined):
-    return Refinement.start(examined, START, examined.make_diagram(START.mm))
+def start(prepared):
+    return Refinement.start(prepared, START, prepared.compare(START))
 
 
 def finish(refined, stack):
     """What comes out of a refinement, after checking that it can be had again."""
-    detection = refined.examined.judge(refined.diagram, refined.repeatable())
+    detection = refined.prepared.flag(refined.diagram, refined.repeatable())
     assert same_masks(repeated(detection, stack), detection)
     return detection
 
@@ -109,7 +109,7 @@ def test_point_added_moved_and_removed_with_the_mouse(hands, start, stack):
 
 
 def test_flagged_pixels_are_those_of_the_criterion(start):
-    statistics = start.examined.statistics
+    statistics = start.prepared.statistics
     flagged = start.diagram.criterion.flag(statistics.median2d, statistics)
     assert start.flagged() == np.count_nonzero(flagged)
 
@@ -133,10 +133,10 @@ def test_high_point_makes_the_diagram_anew(hands, start, stack, capsys):
     finish(refined, stack)
 
 
-def test_removing_the_highest_point_leaves_the_height(hands, examined, stack):
+def test_removing_the_highest_point_leaves_the_height(hands, prepared, stack):
     """The height of the diagram came from a point that is no more; it is written down."""
     parameters = crdetect.Parameters.from_mapping({"mm_fixed_points_in_boundary": [[100, 900]]})
-    state = Refinement.start(examined, parameters, examined.make_diagram(parameters.mm))
+    state = Refinement.start(prepared, parameters, prepared.compare(parameters))
     hands.will(*click(100, 900, button=3), press("c"))
     refined = refine(state)
     assert refined.fixed == ()
@@ -144,11 +144,11 @@ def test_removing_the_highest_point_leaves_the_height(hands, examined, stack):
     finish(refined, stack)
 
 
-def test_points_that_the_schema_refuses_stay_as_they_were(hands, examined, capsys):
+def test_points_that_the_schema_refuses_stay_as_they_were(hands, prepared, capsys):
     points = ((0.0, 30.0), (200.0, 80.0))
     values = {"mm_boundary_fit": "piecewise", "mm_fixed_points_in_boundary": points}
     parameters = crdetect.Parameters.from_mapping(values)
-    state = Refinement.start(examined, parameters, examined.make_diagram(parameters.mm))
+    state = Refinement.start(prepared, parameters, prepared.compare(parameters))
     hands.will(*click(200, 80, button=3), press("c"))
     assert refine(state).fixed == points
     assert "piecewise needs mm_fixed_points_in_boundary with at least two" in (
@@ -190,8 +190,8 @@ def test_stop(hands, start):
 def test_computed_diagram_is_fitted_again(hands, stack, false_pixels):
     values = {"mm_simulation": "analytic", "mm_false_pixels": false_pixels}
     parameters = crdetect.Parameters.from_mapping(values)
-    examined = examine(stack, NOISE, parameters)
-    state = Refinement.start(examined, parameters, examined.make_diagram(parameters.mm))
+    prepared = prepare(stack, NOISE, parameters)
+    state = Refinement.start(prepared, parameters, prepared.compare(parameters))
     hands.will(press("f"), press("c"))
     hands.will_answer("", "", "6", "", "", "")
     refined = refine(state)
@@ -204,8 +204,8 @@ def test_computed_diagram_is_fitted_again(hands, stack, false_pixels):
 def test_boundary_that_cannot_be_had_is_told(hands, stack, capsys):
     values = {"mm_simulation": "analytic", "mm_false_pixels": 1.0}
     parameters = crdetect.Parameters.from_mapping(values)
-    examined = examine(stack, NOISE, parameters)
-    state = Refinement.start(examined, parameters, examined.make_diagram(parameters.mm))
+    prepared = prepare(stack, NOISE, parameters)
+    state = Refinement.start(prepared, parameters, prepared.compare(parameters))
     with pytest.raises(InputError):
         state.with_fixed(((50.0, 1.0, 1e6), (60.0, 1.0, 1e6)))
     hands.will(press("f"), press("c"))

@@ -9,19 +9,19 @@ from person import NOISE, check, press, repeated, same_masks
 import crdetect
 from crdetect.errors import Stopped
 from crdetect.interactive.verify import Verdicts, verify
-from crdetect.pipeline import examine
+from crdetect.pipeline import prepare
 
 DILATIONS = [(0, 0), (1, 0), (0, 2), (2, 1)]  # of the diagram, and of all masks
 
 
-def judged(examined, **values):
+def judged(prepared, **values):
     parameters = crdetect.Parameters.from_mapping(values)
-    return examined.judge(examined.make_diagram(parameters.mm), parameters)
+    return prepared.flag(prepared.compare(parameters), parameters)
 
 
 @pytest.fixture(scope="module")
-def detection(examined):
-    return judged(examined)
+def detection(prepared):
+    return judged(prepared)
 
 
 def pixels_of(detection, *numbers):
@@ -97,11 +97,11 @@ def test_nothing_to_verify(stack, capsys):
 @pytest.mark.parametrize(("mm_dilation", "dilation"), DILATIONS)
 @pytest.mark.parametrize("decision", ["reject", "single"])
 def test_rejected_features_are_gone_and_the_others_are_as_they_were(
-    examined, stack, mm_dilation, dilation, decision
+    prepared, stack, mm_dilation, dilation, decision
 ):
-    before = judged(examined, mm_dilation=mm_dilation, dilation=dilation)
+    before = judged(prepared, mm_dilation=mm_dilation, dilation=dilation)
     verdicts = Verdicts(before.features, ("keep", decision, "keep", decision))
-    after = examined.judge(before.diagram, verdicts.applied(before.parameters))
+    after = prepared.flag(before.diagram, verdicts.applied(before.parameters))
     rejected = pixels_of(before, 2, 4)
     assert rejected.any()
     np.testing.assert_array_equal(after.masks.mediancr, before.masks.mediancr & ~rejected)
@@ -119,11 +119,11 @@ def test_hit_once_stays_in_the_exposure(stack):
     cube[0, 40, 60] += 900
     cube[1, 40, 60] += 900
     once = crdetect.Stack(cube)
-    examined = examine(once, NOISE, crdetect.Parameters(), 2)
-    before = judged(examined)
+    prepared = prepare(once, NOISE, crdetect.Parameters(), 2)
+    before = judged(prepared)
     number = before.features.label[(before.features.y == 40) & (before.features.x == 60)][0]
     decisions = ("keep",) * (int(number) - 1) + ("single",)
-    after = examined.judge(
+    after = prepared.flag(
         before.diagram, Verdicts(before.features, decisions).applied(before.parameters)
     )
     assert not after.masks.mediancr[40, 60]
@@ -132,25 +132,25 @@ def test_hit_once_stays_in_the_exposure(stack):
 
 @given(data=st.data())
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_verdicts_repeat_exactly(examined, stack, data):
+def test_any_verdicts_repeat_exactly(prepared, stack, data):
     mm_dilation, dilation = data.draw(st.sampled_from(DILATIONS))
-    before = judged(examined, mm_dilation=mm_dilation, dilation=dilation)
+    before = judged(prepared, mm_dilation=mm_dilation, dilation=dilation)
     total = sum(before.features.counts().values())
     kinds = st.sampled_from(["keep", "reject", "single"])
     verdicts = Verdicts(before.features, tuple(data.draw(st.lists(kinds, max_size=total))))
-    after = examined.judge(before.diagram, verdicts.applied(before.parameters))
+    after = prepared.flag(before.diagram, verdicts.applied(before.parameters))
     gone = pixels_of(before, *(i for i, kind in enumerate(verdicts.decisions, 1) if kind != "keep"))
     np.testing.assert_array_equal(after.masks.mediancr, before.masks.mediancr & ~gone)
     assert same_masks(repeated(after, stack), after)
 
 
-def test_pixel_that_was_to_be_flagged_can_be_rejected(examined, stack):
+def test_pixel_that_was_to_be_flagged_can_be_rejected(prepared, stack):
     flagged = [[5, 5], [100, 60]]
-    before = judged(examined, pixels_to_be_flagged_as_cr=flagged)
+    before = judged(prepared, pixels_to_be_flagged_as_cr=flagged)
     number = int(before.features.label[(before.features.y == 4) & (before.features.x == 4)][0])
     decisions = ("keep",) * (number - 1) + ("reject",)
     parameters = Verdicts(before.features, decisions).applied(before.parameters)
     assert parameters.general.pixels_to_be_flagged_as_cr == ((100, 60),)
-    after = examined.judge(before.diagram, parameters)
+    after = prepared.flag(before.diagram, parameters)
     assert not after.masks.mediancr[4, 4]
     assert same_masks(repeated(after, stack), after)

@@ -3,7 +3,7 @@ import pytest
 
 from crdetect import Noise, Stack
 from crdetect.mm.boundary import boundary_of_simulated
-from crdetect.mm.criterion import Criterion
+from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import BINS, Diagram, Limits
 from crdetect.mm.parameters import MM
 
@@ -24,7 +24,7 @@ def stack():
 def criterion_of(noise, **given):
     parameters = MM(mm_boundary_fit="piecewise", mm_fixed_points_in_boundary=CORNERS, **given)
     diagram = Diagram(Limits(0.0, 1.0, 1.0), np.zeros((BINS, BINS)), 1)
-    return Criterion.make(boundary_of_simulated(diagram, parameters), noise, parameters)
+    return DiagramCriterion.make(boundary_of_simulated(diagram, parameters), noise, parameters)
 
 
 NOISES = {

@@ -1,9 +1,12 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from scenes import scene_of
 
 from crdetect import Noise
-from crdetect.mm.groups import Population, populations
+from crdetect.mm.groups import Population, _count_alike, populations
+from crdetect.mm.scene import Expected, Scene
 
 
 def level_means(population):
@@ -113,3 +116,52 @@ def test_deconvolution_finds_the_true_signals():
         assert width < 0.6 * measured
         assert scatter(population.pixels, near)[1] == pytest.approx(measured, rel=0.1)
     assert freed.pixels[signal < 70].sum() == pytest.approx(60_000, rel=0.005)
+
+
+@pytest.mark.parametrize("n", range(2, 10))
+@pytest.mark.parametrize("highest", [3, 500, 300_000_000])
+def test_combinations_of_levels(n, highest):
+    """Also where all combinations together would be far more than an integer can count."""
+    rng = np.random.default_rng(n)
+    levels = rng.integers(0, min(highest, 4), (n, 3000), dtype=np.int32)
+    levels[:, ::7] = rng.integers(0, highest + 1, levels[:, ::7].shape)
+    levels[0, 0] = highest
+    found, number = _count_alike(list(levels))
+    expected = sorted(Counter(tuple(sorted(pixel)) for pixel in levels.T.tolist()).items())
+    assert [tuple(combination) for combination in found.tolist()] == [key for key, _ in expected]
+    assert number.tolist() == [count for _, count in expected]
+
+
+def test_levels_of_one_signal():
+    found, number = _count_alike([np.array([5, 0, 5, 2], np.int32)])
+    assert found.tolist() == [[0], [2], [5]]
+    assert number.tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize("common", [False, True])
+def test_copies_are_grouped_alike(common, maps):
+    """Whether arrays and noises are one object or several equal ones has no meaning."""
+    rng = np.random.default_rng(2)
+    signal = rng.uniform(5, 400, 300).astype(np.float32)
+    gain = rng.choice([1.0, 2.0], 300) if maps else 1.5
+
+    def noise():
+        return Noise(np.copy(gain), 3.4) if maps else Noise(gain, 3.4)
+
+    shared = noise()
+    number = 1 if common else 3
+    one = Expected((signal,) * number, (1.0, 1.0, 0.7), (shared,) * 3)
+    copied = Expected(
+        tuple(signal.copy() for _ in range(number)), (1.0, 1.0, 0.7), tuple(noise() for _ in "123")
+    )
+    edges, heights = np.linspace(-20, 450, 100), np.linspace(0, 60, 30)
+    counts = [
+        [
+            group.above(edges, heights)
+            for population in populations(Scene(expected, 2, signal))
+            for group in population.groups
+        ]
+        for expected in (one, copied)
+    ]
+    np.testing.assert_array_equal(*counts)

@@ -4,14 +4,14 @@ from scenes import scene_of
 
 from crdetect import InputError, Noise, Stack
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Exposure, make_scene
+from crdetect.mm.scene import Expected, Exposure, distinct, make_scene
 from crdetect.mm.simulation import simulate
 
 SHAPE = (4, 5)
 
 
 def expected_of(signals, noises, factors=(1.0, 1.0, 1.0)):
-    return [Exposure(*each) for each in zip(signals, factors, noises, strict=True)]
+    return Expected(tuple(signals), tuple(factors), tuple(noises))
 
 
 @pytest.fixture
@@ -52,16 +52,33 @@ def test_scene_holds_the_clean_pixels(cube, excluded):
 
 def test_what_exposures_share_is_held_once(cube, excluded):
     signal, noise = np.ones(SHAPE, np.float32), Noise(np.full(SHAPE, 2.0), 1.0)
-    same = make_scene(Stack(cube), expected_of([signal] * 3, [noise] * 3), 2, signal, excluded)
-    assert same.exposures[0].signal_adu is same.exposures[2].signal_adu
-    assert same.exposures[0].noise is same.exposures[2].noise
-    some = same.select(slice(2, 7))
-    assert some.exposures[0].signal_adu is some.exposures[1].signal_adu
-    assert some.exposures[1].noise is some.exposures[2].noise
-    own = expected_of([signal, signal.copy(), signal], [noise] * 3)
-    other = make_scene(Stack(cube), own, 2, signal, excluded)
-    assert other.exposures[0].signal_adu is not other.exposures[1].signal_adu
-    assert other.exposures[0].signal_adu is other.exposures[2].signal_adu
+    same = make_scene(Stack(cube), expected_of([signal], [noise]), 2, signal, excluded)
+    assert same.expected.common_signal
+    for scene in (same, same.select(slice(2, 7))):
+        assert len(scene.exposures) == 3
+        assert scene.exposures[0].signal_adu is scene.exposures[2].signal_adu
+        assert scene.exposures[0].noise is scene.exposures[2].noise
+    own = make_scene(Stack(cube), expected_of([signal] * 3, [noise]), 2, signal, excluded)
+    assert not own.expected.common_signal
+
+
+def test_numbers_of_signals_and_noises_fit_the_exposures():
+    signal, noise = np.ones(4), Noise(1.0, 1.0)
+    for signals, noises, name in ((2, 1, "signals_adu"), (1, 2, "noises"), (0, 1, "signals_adu")):
+        with pytest.raises(ValueError, match=f"{name} must be 1 or 3, not "):
+            expected_of([signal] * signals, [noise] * noises)
+
+
+def test_distinct_noises_are_told_by_their_values():
+    maps = [Noise(np.full(SHAPE, 2.0), 1.0) for _ in range(3)]
+    assert distinct(maps) == (maps[0],)
+    assert distinct([Noise(2.0, 1.0), Noise(2.0, 1.0)]) == (Noise(2.0, 1.0),)
+    maps[2] = Noise(np.full(SHAPE, 2.5), 1.0)
+    assert distinct(maps) == tuple(maps)
+    assert distinct([Noise(2.0, 1.0), Noise(2.0, 1.0, 9.0)]) == (
+        Noise(2.0, 1.0),
+        Noise(2.0, 1.0, 9.0),
+    )
 
 
 @pytest.mark.parametrize("index", [slice(3, 9), np.array([5, 1, 2])])

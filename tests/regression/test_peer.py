@@ -27,10 +27,10 @@ from crdetect.masks import dilate, features_touching
 from crdetect.mm import boundary as boundary_module
 from crdetect.mm.analytic import CleanPixels
 from crdetect.mm.boundary import boundary_of_simulated, computed_points
-from crdetect.mm.criterion import Criterion
+from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Diagram, Limits
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Exposure, Scene
+from crdetect.mm.scene import Expected, Scene
 from crdetect.parameters import Inputs, Parameters
 from crdetect.products import crmasks_hdul
 
@@ -312,9 +312,10 @@ def clean_pixels(exposures, detection) -> CleanPixels:
     images = (statistics.median2d, *exposures.stack.exposures)
     median_hits, *hits = (detector.detect(image, NOISE).mask for image in images)
     clean = ~np.any([median_hits, *hits], axis=0)
-    expected = Exposure(np.maximum(statistics.median2d, 0)[clean], 1.0, NOISE)
     n, c = len(exposures.stack), statistics.coincidences
-    return CleanPixels.of(Scene((expected,) * n, c, statistics.min2d[clean]))
+    signal = np.maximum(statistics.median2d, 0)[clean]
+    expected = Expected((signal,), (1.0,) * n, (NOISE,))
+    return CleanPixels.of(Scene(expected, c, statistics.min2d[clean]))
 
 
 def recorded_diagram(recorded) -> Diagram:
@@ -331,7 +332,7 @@ class MedianMask:
 
 def mediancr_of(shared, images, name, boundary) -> MedianMask:
     statistics = images["statistics"]
-    criterion = Criterion.make(boundary, NOISE, MM())
+    criterion = DiagramCriterion.make(boundary, NOISE, MM())
     aux = peer_mask(shared, name.removeprefix("mm_"))
     beyond = criterion.beyond_threshold(statistics.median2d, statistics)
     return MedianMask(

@@ -1,0 +1,1 @@
+"""How much results depend on the constants that were chosen by hand."""

@@ -1,0 +1,88 @@
+"""The detector of one image, run on median2d, mean2d and every exposure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from crdetect.detectors import Resources, make_detector
+from crdetect.equality import by_value
+from crdetect.equivalence.observation import Observation
+from crdetect.noise import Noise
+from crdetect.parameters import Parameters
+
+_logger = logging.getLogger(__name__)
+
+
+@by_value
+@dataclass(frozen=True)
+class DetectorHits:
+    """What the detector of one image found in each image, and the images it cleaned.
+
+    Attributes
+    ----------
+    median, mean : (rows, columns) arrays of bool
+        Pixels flagged in median2d and mean2d.
+    exposures : list of N (rows, columns) arrays of bool
+        Pixels flagged in each exposure.
+    auxclean : (rows, columns) array of float32
+        The median with its flagged pixels replaced, ADU.
+    clean_exposures : list of N (rows, columns) arrays of float32 or None
+        The exposures with their flagged pixels replaced, ADU; None where they are not needed.
+    """
+
+    median: np.ndarray
+    mean: np.ndarray
+    exposures: list[np.ndarray]
+    auxclean: np.ndarray
+    clean_exposures: list[np.ndarray | None]
+
+    def anywhere(self) -> np.ndarray:
+        """Pixels flagged in the median or in any exposure, (rows, columns) of bool."""
+        return np.logical_or.reduce([self.median, *self.exposures])
+
+
+def detect_in_each_image(
+    observation: Observation,
+    parameters: Parameters,
+    resources: Resources,
+    progress: Callable[[str], None],
+) -> DetectorHits:
+    """Run the detector that ``crmethod`` names on median2d, mean2d and every exposure.
+
+    Without a detector nothing is flagged.
+
+    Parameters
+    ----------
+    observation : Observation
+        The exposures.
+    parameters : Parameters
+        Those of the detector.
+    resources : Resources
+        Threads, and the processor of the networks.
+    progress : callable
+        Called with the name of each step as it begins.
+    """
+    detector = make_detector(parameters, resources.workers)
+    statistics = observation.statistics
+    keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
+    images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
+    images |= {f"exposure {i}": image for i, image in enumerate(observation.stack.exposures, 1)}
+    noises = [observation.typical_noise, observation.typical_noise, *observation.noises]
+
+    def run(name: str, image: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray | None]:
+        if parameters.general.detector:
+            progress(f"{parameters.general.detector} in {name}")
+        result = detector.detect(image, noise)
+        _logger.info("%s: %d pixels by aux", name, np.count_nonzero(result.mask))
+        kept = name == "median2d" or (keep_clean and name != "mean2d")
+        return result.mask, result.image_adu if kept else None
+
+    with ThreadPoolExecutor(resources.workers) as pool:
+        (median, auxclean), (mean, _), *rest = pool.map(run, images, images.values(), noises)
+    masks, cleaned = zip(*rest, strict=True)
+    return DetectorHits(median, mean, list(masks), auxclean, list(cleaned))

@@ -1,0 +1,363 @@
+"""One run, whoever asks for it: exposures and parameters in, a run out that writes itself.
+
+The command, the recipes of numina and the mode of MEGARA call `run` (or `run_with_masks`) and show
+the result in their own way. Nothing is read here, and nothing is printed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+
+from crdetect import pipeline
+from crdetect.catalogue import CATALOGUE, Product, Shelf
+from crdetect.combine import Combination
+from crdetect.detectors import Resources
+from crdetect.equality import by_value
+from crdetect.exposures import Exposures
+from crdetect.masks import Masks
+from crdetect.mm.boundary import Boundary
+from crdetect.parameters import Parameters
+from crdetect.pipeline import Detection, Progress
+from crdetect.products import combined_hdul, crmasks_hdul, masks_by_name
+from crdetect.quality import Quality, assess_stored
+from crdetect.runfile import requirements_text
+from crdetect.stored import StoredMasks, apply_masks, check_applicable
+
+if TYPE_CHECKING:
+    from crdetect.plots import Sheet
+
+_logger = logging.getLogger(__name__)
+
+
+@by_value
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Exposures, masks and the images combined with them.
+
+    Attributes
+    ----------
+    exposures : Exposures
+        As they were read.
+    masks : Masks
+        The masks.
+    uuid : str
+        Identifier of the masks.
+    combined : dict of Combination
+        The combined images by the names of the combinations.
+    quality : Quality
+        Checks of the result.
+    history : tuple of str
+        Lines on the program and its input, for the HISTORY cards.
+    resources : Resources
+        Threads for writing.
+    progress : callable
+        Called with the name of each step as it begins.
+    """
+
+    exposures: Exposures
+    masks: Masks
+    uuid: str
+    combined: Mapping[str, Combination]
+    quality: Quality
+    history: tuple[str, ...]
+    resources: Resources = field(default_factory=Resources)
+    progress: Progress = field(default=_logger.debug)
+
+    @property
+    def n_exposures(self) -> int:
+        """Number of exposures."""
+        return len(self.masks.crmasks)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Lines on the program, its input and the masks, for products made with the masks."""
+        return (*self.history, f"masks UUID: {self.uuid}")
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The products that such a run may have."""
+        return tuple(product for product in CATALOGUE if product.shelf is Shelf.COMBINED)
+
+    def combined_hdul(self, name: str) -> fits.HDUList:
+        """Make the FITS file of a combined image."""
+        return combined_hdul(self.combined[name], self.exposures.header, self.lines)
+
+    def findings(self) -> dict[str, str]:
+        """Values that the run found, as text, by their names."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """Sentences on what the run found."""
+        return []
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values on the result: the masks, their pixels, and the quality."""
+        return {
+            "masks_uuid": self.uuid,
+            "masked_pixels": {
+                name: int(np.count_nonzero(mask))
+                for name, mask in masks_by_name(self.masks).items()
+            },
+            "quality": self.quality.to_mapping(),
+        }
+
+    def write(self, folder: Path, shelves: Collection[Shelf] = frozenset(Shelf)) -> list[Path]:
+        """Write the products into an existing folder.
+
+        Parameters
+        ----------
+        folder : Path
+            The folder. Files there are overwritten; see `crdetect.output.whole_or_nothing`.
+        shelves : collection of Shelf, optional
+            Groups of products to write; all by default.
+
+        Returns
+        -------
+        list of Path
+            The files.
+        """
+        written = []
+        for shelf in Shelf:
+            chosen = [
+                (product, name, i)
+                for product in self.products
+                if product.shelf is shelf and shelf in shelves
+                for name, i in product.files(self)
+            ]
+            if chosen:
+                self.progress(f"writing {shelf.value}")
+                self._write_shelf(shelf, folder, chosen)
+            written += [folder / name for _, name, _ in chosen]
+        return written
+
+    def _write_shelf(
+        self, shelf: Shelf, folder: Path, chosen: Sequence[tuple[Product, str, int]]
+    ) -> None:
+        def write(item: tuple[Product, str, int]) -> None:
+            product, name, i = item
+            product.write(self, folder / name, i)
+
+        if shelf is Shelf.COMBINED:  # large files, which threads write at once
+            with ThreadPoolExecutor(self.resources.workers) as pool:
+                list(pool.map(write, chosen))  # the list makes exceptions come out
+        else:
+            for item in chosen:
+                write(item)
+
+
+@by_value
+@dataclass(frozen=True, kw_only=True)
+class DetectionRun(Run):
+    """A run that detected cosmic rays.
+
+    Attributes
+    ----------
+    detection : Detection
+        What was detected.
+    preamble : str
+        Lines of ``params_used.yaml`` before the requirements: a comment, and the input where a
+        params file has it.
+    """
+
+    detection: Detection
+    preamble: str = ""
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """All products."""
+        return CATALOGUE
+
+    def crmasks_hdul(self) -> fits.HDUList:
+        """Make ``crmasks.fits``."""
+        return crmasks_hdul(
+            self.detection,
+            self.quality,
+            self.exposures.header,
+            self.history,
+            self.exposures.identities,
+            self.uuid,
+        )
+
+    @cached_property
+    def sheet(self) -> Sheet:
+        """What pages of features and the report are drawn from."""
+        from crdetect.plots import Sheet
+
+        return Sheet.of(self.detection, self.combined)
+
+    def findings(self) -> dict[str, str]:
+        """Values that the run measured or drew, as text, by their names."""
+        return self.detection.findings()
+
+    def remarks(self) -> list[str]:
+        """Sentences on how the exposures differ, where they were matched."""
+        model = self.detection.exposure_model
+        return [] if model is None else model.summary()
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values on the result; also the features of each class, and measured parameters."""
+        used = {name: str(value) for name, value in self.detection.used().items()}
+        return super().summary() | {"features": self.detection.features.counts(), "used": used}
+
+    def params_used(self) -> str:
+        """YAML text of the parameters that give the same masks again, without a person."""
+        return self.preamble + requirements_text(self.detection.repeating())
+
+
+@by_value
+@dataclass(frozen=True, kw_only=True)
+class CombinationRun(Run):
+    """A run that combined exposures with masks made before.
+
+    Attributes
+    ----------
+    uses_auxmedian : bool
+        Whether AUXCLEAN filled the masked pixels.
+    forced : str or None
+        How the exposures differ from those of the masks, where they do and it was forced.
+    """
+
+    uses_auxmedian: bool
+    forced: str | None
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Lines on the program, its input and the masks."""
+        return (*super().lines, *self.remarks())
+
+    def remarks(self) -> list[str]:
+        """Sentence on what was forced."""
+        return [f"forced: {self.forced}"] if self.forced else []
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values on the result; also what fills masked pixels, and what was forced."""
+        more = {"use_auxmedian": self.uses_auxmedian, "forced": self.forced}
+        return super().summary() | more
+
+
+def run(
+    exposures: Exposures,
+    parameters: Parameters,
+    *,
+    history: Sequence[str] = (),
+    preamble: str = "",
+    boundary: Boundary | None = None,
+    workers: int | None = None,
+    progress: Progress = _logger.debug,
+    detect: Callable[..., Detection] = pipeline.detect,
+) -> DetectionRun:
+    """Detect the cosmic rays of exposures, combine them, and judge the result.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        As read.
+    parameters : Parameters
+        Method and thresholds.
+    history : sequence of str, optional
+        Lines on the program and its input, for the HISTORY cards.
+    preamble : str, optional
+        Lines of ``params_used.yaml`` before the requirements.
+    boundary : Boundary, optional
+        Boundary of an earlier run, taken instead of a new one.
+    workers : int, optional
+        Threads; the number of processors by default. The result does not depend on it.
+    progress : callable, optional
+        Called with the name of each step as it begins.
+    detect : callable, optional
+        Takes the place of `crdetect.detect` where a person takes part.
+
+    Returns
+    -------
+    DetectionRun
+
+    Raises
+    ------
+    InputError
+        If the parameters do not fit the exposures.
+    Stopped
+        If a person stops the run.
+    """
+    detection = detect(
+        exposures.stack, exposures.noise, parameters, workers, progress, boundary=boundary
+    )
+    progress("combining")
+    combined = detection.combine()
+    progress("checking the quality")
+    quality = detection.quality
+    return DetectionRun(
+        exposures=exposures,
+        masks=detection.masks,
+        uuid=str(uuid.uuid4()),
+        combined=combined,
+        quality=quality,
+        history=tuple(history),
+        resources=Resources(workers or os.cpu_count() or 1),
+        progress=progress,
+        detection=detection,
+        preamble=preamble,
+    )
+
+
+def run_with_masks(
+    exposures: Exposures,
+    stored: StoredMasks,
+    use_auxmedian: bool | None = None,
+    *,
+    force: bool = False,
+    history: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Progress = _logger.debug,
+) -> CombinationRun:
+    """Combine exposures with masks that were made before.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        As read.
+    stored : StoredMasks
+        The masks.
+    use_auxmedian : bool, optional
+        Fill masked pixels with AUXCLEAN; by default as the masks were made.
+    force : bool, optional
+        Apply the masks although they are of other exposures, or in another order.
+    history : sequence of str, optional
+        Lines on the program and its input, for the HISTORY cards.
+    workers : int, optional
+        Threads; the number of processors by default.
+    progress : callable, optional
+        Called with the name of each step as it begins.
+
+    Raises
+    ------
+    InputError
+        If the masks do not fit the exposures, or are of others and it is not forced.
+    """
+    forced = check_applicable(stored, exposures, force)
+    progress("combining")
+    if use_auxmedian is None:
+        use_auxmedian = stored.parameters.general.use_auxmedian
+    combined = apply_masks(stored, exposures.stack, exposures.noise, use_auxmedian)
+    return CombinationRun(
+        exposures=exposures,
+        masks=stored.masks,
+        uuid=stored.uuid,
+        combined=combined,
+        quality=assess_stored(stored.masks, stored.verdict, forced),
+        history=tuple(history),
+        resources=Resources(workers or os.cpu_count() or 1),
+        progress=progress,
+        uses_auxmedian=use_auxmedian,
+        forced=forced,
+    )

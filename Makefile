@@ -9,12 +9,19 @@ DEMO ?= demo
 TORCH ?= torch==2.13.0
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+EXTRAS ?= test,docs,megara,deep
+
 # tests run in so many processes, and what they call stays in one thread of each
 JOBS ?= 2
-PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+THREADS = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST = $(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 QUICK = not (browser or networks or slow or subprocess or window)
 
-.PHONY: demo test check lint types docs coverage test-oldest test-3.13 clean
+# interpreters that are not on the path are looked for where pyenv puts them
+find = $(firstword $(if $(shell python$(1) -c "import venv" 2>/dev/null && echo yes),python$(1)) \
+    $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python))
+
+.PHONY: demo test check lint types docs coverage test-3.13 test-oldest other clean
 
 demo: $(VENV)/.installed
 	@rm -rf $(DEMO)
@@ -32,6 +39,27 @@ test: $(VENV)/.installed-test
 check: lint types
 	$(PYTEST) -m "$(QUICK)"
 
+# without networks: for other versions of Python their packages take gigabytes
+SELECT ?= not networks
+
+test-3.13:
+	$(MAKE) other VENV=.venv-3.13 PYTHON=$(call find,3.13)
+
+# with the oldest versions that pyproject.toml claims: pictures are those of the newest ones, and
+# newer packages below the old ones warn
+test-oldest:
+	$(call find,3.11) .ci/oldest.py megara > .oldest.txt
+	PIP_CONSTRAINT=.oldest.txt $(MAKE) other VENV=.venv-oldest PYTHON=$(call find,3.11) \
+	    IGNORED="--ignore=tests/test_images.py -o filterwarnings=default"
+
+other: EXTRAS = test,megara
+other: TORCH =
+other: $(VENV)/.installed-test
+	$(PYTEST) -m "$(SELECT)" --ignore=tests/test_docs.py $(IGNORED)
+
+coverage: $(VENV)/.installed-test
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,7 +72,7 @@ docs: $(VENV)/.installed-test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) $(DEMO) docs/_build build *.egg-info
+	rm -rf $(VENV) .venv-3.13 .venv-oldest .oldest.txt $(DEMO) docs/_build build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python"; exit 1; }
@@ -56,6 +84,6 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 # torch first and by version: what the extra deep would choose may be gigabytes larger
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) $(TORCH)
-	$(PIP) -e ".[test,docs,megara,deep]"
+	$(if $(TORCH),$(PIP) $(TORCH))
+	$(PIP) -e ".[$(EXTRAS)]"
 	@touch $@

@@ -116,8 +116,9 @@ def combine(
         "meancr": meancr,
         "meancr2": meancr.replaced(masks.meancr, filling),
     }
-    for name in MASKED if local_medians else ():
-        combined[name] = combiner.with_local_medians(combined[name], local_medians)
+    if local_medians:
+        for name in MASKED:
+            combined[name] = combiner.with_local_medians(combined[name], local_medians)
     return combined
 
 

@@ -36,8 +36,8 @@ class Identity:
         """Identify an exposure by its header and its image, bias included."""
         pixels = np.ascontiguousarray(image, dtype=">f4")
         digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
-        facts = (str(header.get(key) or "").strip() for key in ("UUID", "DATE-OBS"))
-        return cls(name, *facts, digest)
+        uuid_, date_obs = (str(header.get(key) or "").strip() for key in ("UUID", "DATE-OBS"))
+        return cls(name, uuid_, date_obs, digest)
 
     @property
     def identifier(self) -> str:

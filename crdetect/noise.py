@@ -73,7 +73,8 @@ class Noise:
     def select(self, index) -> Noise:
         """Return the noise of some pixels: maps are indexed, numbers stay numbers."""
         gain, rnoise = (
-            value[index] if np.ndim(value) else value for value in (self.gain, self.rnoise_adu)
+            value[index] if isinstance(value, np.ndarray) else value
+            for value in (self.gain, self.rnoise_adu)
         )
         return replace(self, gain=gain, rnoise_adu=rnoise)
 

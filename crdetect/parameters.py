@@ -292,7 +292,7 @@ class Parameters(BaseModel):
         for block in self.__dict__.get("detectors", ()):
             if block.prefix == name:
                 return block
-        return super().__getattr__(name)
+        return super().__getattr__(name)  # type: ignore[misc]  # pydantic defines it
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "parameters") -> Parameters:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-pytest.register_assert_rewrite("person", "runs", "scenes")
+pytest.register_assert_rewrite("made", "person", "runs", "scenes")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")

@@ -110,6 +110,7 @@ def crdetect(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maxplots", [-1, 1])
 def test_pages_of_features_and_whole_tables(work, maxplots):
     output = work / "out"
@@ -638,6 +639,7 @@ def test_boundaries_that_cannot_be_taken(work, done, arguments, says, capfd):
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_exposures_made_to_differ_and_what_is_measured(tmp_path, capfd):
     folder = tmp_path / "simulated"
     line = ["simulate", str(folder), "--shape", "160", "200", "--flux", "0.8", "1", "1.2"]

@@ -122,6 +122,17 @@ def test_public_names_are_in_the_reference(html, name):
     assert f'id="crdetect.{name}"' in (html / "library.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("package", ["detectors", "equivalence", "joint", "mm"])
+def test_modules_that_detect_are_in_the_reference(html, package):
+    text = (html / "library.html").read_text(encoding="utf-8")
+    folder = Path(crdetect.__file__).parent / package
+    elsewhere = {"__init__", "parameters"}  # the parameters have a page of their own
+    modules = {path.stem for path in folder.glob("*.py")} - elsewhere
+    assert modules
+    missing = [name for name in modules if f"crdetect.{package}.{name}" not in text]
+    assert missing == []
+
+
 def test_exit_codes_are_those_of_the_command(html):
     rows = Page(html / "products.html").table_rows(2)
     for code in (cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.STOPPED, cli.INTERRUPTED):

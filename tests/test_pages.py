@@ -198,6 +198,7 @@ def pages_in(path):
     return path.read_bytes().count(b"/Type /Page ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maxplots", [-1, 0, 2])
 def test_files_of_pages(exposures, maxplots, tmp_path):
     sheet = run(exposures, maxplots=maxplots, dilation=1)
@@ -269,6 +270,7 @@ def with_missing(exposures):
     return exposures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [
@@ -286,5 +288,15 @@ def test_unusual_pages(exposures, case, tmp_path):
     sheet = run(change(exposures), **case)
     some = list(sheet.detection.features)[:3]
     assert some
+    page = _ImagesPage(sheet)
+    for feature in some:
+        page.show(feature)
+        window = sheet.window(feature)
+        shown = [
+            np.ma.filled(ax.images[0].get_array(), np.nan) for ax in page.figure.axes if ax.images
+        ]
+        for image in (*sheet.detection.evidence.stack.exposures[:3], sheet.corrected_adu):
+            assert any(np.array_equal(window.cut(image), other, equal_nan=True) for other in shown)
+        assert page.figure.get_suptitle() == describe(sheet, feature)
     write_pages(tmp_path / "pages.pdf", sheet, some, lambda _: None)
     assert pages_in(tmp_path / "pages.pdf") == 2 * len(some)

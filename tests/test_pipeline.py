@@ -31,6 +31,8 @@ METHODS = [
     *("mm_lacosmic", "mm_pycosmic", "mm_deepcr", "mm_conn"),
     *("joint", "joint_lacosmic", "joint_pycosmic", "joint_deepcr", "joint_conn"),
 ]
+ALONE = {"lacosmic": (0.14, 0.54), "pycosmic": (1, 0.88), "deepcr": (1, 0.76), "conn": (0.73, 0.32)}
+"""Least shares found, as measured: of pixels hit twice, in the median; of hits, in exposures."""
 ACROSS = [name for name in METHODS if name.startswith(("mm", "joint"))]  # compare exposures
 
 
@@ -70,7 +72,10 @@ def test_planted_double_hits_are_found(crmethod):
         strong &= hits < len(simulation.charge_e)
     found = detection.masks.mediancr[strong].mean()
     # detectors of one image take many for spectral features; what compares exposures does not
-    assert found == 1.0 if crmethod in ACROSS else found > 0.1
+    in_median, in_exposures = ALONE.get(crmethod, (1, 0))
+    assert found >= in_median
+    hit = simulation.charge_e > 8 * sigma
+    assert detection.masks.crmasks[hit].mean() >= in_exposures
 
 
 @pytest.mark.parametrize("crmethod", METHODS)
@@ -581,6 +586,7 @@ def test_flux_is_measured_where_the_image_is(n, applied_to):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crmethod", ["mmcosmic", "mm_lacosmic", "mm_pycosmic", "mm_conn"])
 def test_offsets_among_cosmic_rays(crmethod):
     """Whatever the detector leaves of them: mmcosmic has none, and L.A.Cosmic misses a third."""

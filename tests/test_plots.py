@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from made import write
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.image import imread
 from numpy.testing import assert_allclose, assert_array_equal
@@ -95,6 +97,7 @@ def by_title(figure, start):
 # Files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
@@ -156,8 +159,23 @@ UNUSUAL = {
 }
 
 
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are saved, by the names of their files."""
+    saved = {}
+    print_png = FigureCanvasAgg.print_png
+
+    def save(canvas, path, **options):
+        saved[path.name] = canvas.figure
+        print_png(canvas, path, **options)
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", save)
+    return saved
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", UNUSUAL)
-def test_unusual_runs(case, tmp_path):
+def test_unusual_runs(case, tmp_path, figures):
     # any warning would be an error
     found = run(**UNUSUAL[case])
     expected = [HISTOGRAM, MEDIANCR] if found.diagram else [MEDIANCR]
@@ -165,6 +183,14 @@ def test_unusual_runs(case, tmp_path):
     assert drawn[: len(expected)] == expected
     assert len(drawn) == len(expected) + len(found.masks.crmasks) + 1
     assert drawn[-1] == MEANCR
+    # a marker for each flagged pixel, and as many as the legend says
+    told, counts = 0, np.bincount(found.codes.ravel(), minlength=5)
+    for line in panels(figures[MEDIANCR])[2].lines:
+        if "(code " in line.get_label():
+            code, number = re.search(r"\(code (\d)\): (\d+)", line.get_label()).groups()
+            assert len(line.get_xdata()) == int(number) == counts[int(code)]
+            told += int(number)
+    assert told == np.count_nonzero(found.codes)
 
 
 def test_everything_flagged(detection, tmp_path):

@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -129,7 +129,7 @@ class PeaksAndTails:
         parameters: Block,
         resources: Resources = ALL_PROCESSORS,
     ):
-        runs = [{}, {}]
+        runs: list[dict[str, Any]] = [{}, {}]
         for name in kind.limits:
             value = getattr(parameters, name)
             pair = value if isinstance(value, tuple) else (value, value)

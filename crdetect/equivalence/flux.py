@@ -104,9 +104,9 @@ def measure_flux(
         )
     bright = bright[:: bright.size // _MOST_PIXELS + 1]
     values = stack.exposures.reshape(len(stack), -1)[:, bright]
-    noise = Noise(*(_at(value, bright) for value in (noise.gain, noise.rnoise_adu)))
+    noise = Noise(_at(noise.gain, bright), _at(noise.rnoise_adu, bright))
     n = len(stack)
-    density = {pair: _density(*values[list(pair)], noise) for pair in combinations(range(n), 2)}
+    density = {(i, j): _density(values[i], values[j], noise) for i, j in combinations(range(n), 2)}
     log_ratio = np.zeros((n, n))
     for (i, j), curve in density.items():
         log_ratio[i, j] = _maximum(curve)
@@ -122,7 +122,7 @@ def measure_flux(
 
 
 def _at(value: float | np.ndarray, pixels: np.ndarray) -> float | np.ndarray:
-    return value.ravel()[pixels] if np.ndim(value) else value
+    return value.ravel()[pixels] if isinstance(value, np.ndarray) else value
 
 
 def _density(first: np.ndarray, second: np.ndarray, noise: Noise) -> np.ndarray:

@@ -199,8 +199,12 @@ def fit_noise_model(
     start = np.array([rnoise2.mean(), 1.0, *coefficients[1:]])
     measured, deviations = _iterate(squares, free, np.zeros_like(signal), start)
     rnoise = float(np.sqrt(measured[0]))
+    excess, flux, shift_x, shift_y = kept.tolist()
     return NoiseModel(
-        *kept.tolist(),
+        excess,
+        flux,
+        shift_x,
+        shift_y,
         errors=tuple(errors.tolist()),
         measured_rnoise_e=(rnoise, float(deviations[0]) / max(2 * rnoise, 1e-9)),
         photon_slope=(float(measured[1]), float(deviations[1])),

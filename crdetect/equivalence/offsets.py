@@ -208,8 +208,8 @@ def _fit_shift(
     for turn in range(_ROUNDS):
         moved, other = move(image, -shift / 2), move(reference, shift / 2)
         mean, difference = 0.5 * (moved + other), _smooth(moved - other)[inner]
-        terms = [-_smooth(mean, (0, 1)), -_smooth(mean, (1, 0)), _smooth(mean)]
-        terms = np.stack([*(term[inner] for term in terms), np.ones_like(difference)])
+        images = [-_smooth(mean, (0, 1)), -_smooth(mean, (1, 0)), _smooth(mean)]
+        terms = np.stack([*(image[inner] for image in images), np.ones_like(difference)])
         weight = trust * least
         # expected contribution of noise to the squared gradients of the mean of both images
         noise = np.diag([*gain[1:] * trust.sum() / 2, 0.0, 0.0])
@@ -239,7 +239,7 @@ def _noise_gain() -> np.ndarray:
     return np.array([np.square(_smooth(point, order)).sum() for order in ((0, 0), (0, 1), (1, 0))])
 
 
-def move(image_adu: np.ndarray, xy_px: Sequence[float]) -> np.ndarray:
+def move(image_adu: np.ndarray, xy_px: Sequence[float] | np.ndarray) -> np.ndarray:
     """Move an image by (x, y) pixels with cubic splines; edge values are repeated outside."""
     if not np.any(xy_px):
         return image_adu

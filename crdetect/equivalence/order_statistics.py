@@ -64,7 +64,8 @@ class Tails:
         mean = signal_adu * factor
         sigma = np.sqrt(noise.variance_adu2(mean).astype(float) + (LEAST_SIGMA_E / noise.gain) ** 2)
         x = mean[:, np.newaxis] + sigma[:, np.newaxis] * _TABLE
-        share = survival(x * noise.gain, mean * noise.gain, noise.rnoise_e, noise.nbinom_shape)
+        rnoise_e = float(noise.rnoise_e)
+        share = survival(x * noise.gain, mean * noise.gain, rnoise_e, noise.nbinom_shape)
         # rounding to the grid adds a variance of step²/12 (Sheppard): it is subtracted from noise
         narrowed = sigma * np.sqrt(1 - rounding**2 / 12)
         return cls(mean, narrowed, np.log(np.maximum(share, np.exp(_LOG_ZERO))))
@@ -149,7 +150,7 @@ class Group:
             here[kind] = -np.diff(tails.survival(level, edges))[:, np.newaxis]
             beyond[kind] = tails.survival(level, middle + heights)
             within[kind] = tails.survival(level, middle) - beyond[kind]
-        total = 0.0
+        total = np.zeros(())
         for kind, number in kinds.items():
             others = list((kinds - Counter([kind])).elements())
             share = _at_most(

@@ -161,8 +161,8 @@ def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
     fixed = _fixed_points(parameters)
     if parameters.mm_boundary_fit == "piecewise":
         order = np.argsort(fixed.x)
-        rounds = (_polyline(fixed.x[order], fixed.y[order]),)
-        return Boundary("piecewise", rounds, Points(*np.zeros((3, 0))), fixed)
+        lines = (_polyline(fixed.x[order], fixed.y[order]),)
+        return Boundary("piecewise", lines, Points(*np.zeros((3, 0))), fixed)
     if np.unique(np.append(x, fixed.x)).size < 2:
         raise InputError(
             "the Median-Minimum diagram has fewer than two columns with clean pixels: "

@@ -79,7 +79,14 @@ def test_differences_of_all_exposures_add_up_to_nothing():
 
 def test_small_images():
     simulation = simulate_exposures((32, 40), seed=9, flux=(0.8, 1.0, 1.2), double_hits=0)
-    assert matched(simulation).template_e.shape == (32, 40)
+    found = matched(simulation)
+    assert np.abs(found.fluxes - [0.8, 1.0, 1.2]).max() < 0.03
+    assert np.abs(found.shifts_px).max() < 0.05
+    clean = (simulation.charge_e > 0).sum(axis=0) == 0
+    noise = np.sqrt((simulation.signal_e + RNOISE_E**2) / 3)
+    deviation = ((found.template_e - simulation.signal_e) / noise)[clean]
+    assert np.std(deviation) == pytest.approx(1.0, abs=0.06)  # of 1268 pixels: ± 0.02
+    assert np.mean(deviation) == pytest.approx(0.0, abs=0.1)
 
 
 def test_gradients_of_a_plane():

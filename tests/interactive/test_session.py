@@ -71,6 +71,7 @@ def assert_repeats(params, output):
     assert left == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -87,6 +88,7 @@ def test_run_without_a_person_can_be_repeated(different, tmp_path, settings):
     assert_repeats(tmp_path / "out/params_used.yaml", tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_run_with_a_person_can_be_repeated(hands, different, tmp_path):
     hands.will(*click(100, 40), *click(300, 90), press("f"), press("r"), *click(100, 40, button=3))
     hands.will_answer("1", "", "6", "2", "3", "a 30 35", "")
@@ -137,6 +139,7 @@ def test_stored_boundary_is_not_refined(work, capsys):
     assert "--boundary and interactive: true exclude each other" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_stored_boundary_and_verified_features_repeat(hands, work):
     assert run(work, "out", "mm_seed=7") == 0
     boundary = ["--boundary", str(work / "out/crmasks.fits")]
@@ -154,9 +157,9 @@ def test_stored_boundary_and_verified_features_repeat(hands, work):
 @pytest.mark.subprocess
 def test_without_a_terminal_the_run_goes_on_alone(work):
     assert run(work, "alone") == 0
+    command = [*CRDETECT, "run", "params.yaml", "--no-plots", "--output-dir", "out"]
     done = subprocess.run(
-        [*CRDETECT, "run", "params.yaml", "--output-dir", "out", "--set", "interactive=true",
-         "--set", "verify_cr=true"],
+        [*command, "--set", "interactive=true", "--set", "verify_cr=true"],
         cwd=work, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=WAIT_S,
         env=environment(), check=False,
     )  # fmt: skip
@@ -168,7 +171,7 @@ def test_without_a_terminal_the_run_goes_on_alone(work):
 
 @pytest.mark.subprocess
 def test_without_a_display_the_run_goes_on_alone(work, start):
-    command = [*CRDETECT, "run", "params.yaml", "--output-dir", "out"]
+    command = [*CRDETECT, "run", "params.yaml", "--no-plots", "--output-dir", "out"]
     console = start([*command, "--set", "interactive=true"], work)
     console.sees("there is no display")
     assert console.end() == 0
@@ -244,7 +247,16 @@ class Desk:
 @pytest.mark.window
 def test_real_windows(work, display, start):
     """A person at a screen: prompts, the mouse, the figure of MEDIANCR, verdicts."""
-    command = [*CRDETECT, "run", "params.yaml", "--output-dir", "out", "--set", "interactive=true"]
+    command = [
+        *CRDETECT,
+        "run",
+        "params.yaml",
+        "--no-plots",
+        "--output-dir",
+        "out",
+        "--set",
+        "interactive=true",
+    ]
     desk = Desk(display)
     console = start([*command, "--set", "verify_cr=true"], work, DISPLAY=display)
     desk.press("Median-Minimum", "question")
@@ -278,7 +290,16 @@ def test_real_windows(work, display, start):
 
 @pytest.mark.window
 def test_interrupt_in_a_real_window(work, display, start):
-    command = [*CRDETECT, "run", "params.yaml", "--output-dir", "out", "--set", "interactive=true"]
+    command = [
+        *CRDETECT,
+        "run",
+        "params.yaml",
+        "--no-plots",
+        "--output-dir",
+        "out",
+        "--set",
+        "interactive=true",
+    ]
     console = start(command, work, DISPLAY=display)
     Desk(display).window("Median-Minimum")
     console.process.send_signal(2)

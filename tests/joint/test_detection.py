@@ -123,7 +123,10 @@ def test_read_noise_that_is_too_low_is_noticed():
     told = Noise(1.0, 1.7)
     detection = run(simulation, told)
     assert 3.0 < detection.exposure_model.noise_model.measured_rnoise_e[0] < 4.1
-    assert detection.exposure_model.noise_model.excess_e2 == pytest.approx(3.4**2 - 1.7**2, rel=0.5)
+    # a tenth too much, as measured: the template is made with the read noise that was told
+    assert detection.exposure_model.noise_model.excess_e2 == pytest.approx(
+        3.4**2 - 1.7**2, rel=0.12
+    )
     assert detection.masks.crmasks.mean() < 1e-4
 
 
@@ -181,10 +184,14 @@ def test_whatever_comes_there_is_an_answer(shape, rnoise, n):
     noise, parameters = Noise(1.0, rnoise), Parameters.from_mapping({"crmethod": "joint"})
     level = noise.draw_adu(np.full((n, *shape), 50.0), rng)
     level[0, 2, 2] += 2000
-    for exposures in (level, np.zeros_like(level), np.full_like(level, 6e4), level - 1e4):
+    for exposures in (np.zeros_like(level), np.full_like(level, 6e4), level - 1e4):
         masks = crdetect.detect(Stack(exposures), noise, parameters).masks
-        assert masks.crmasks.mean() < 0.1
-    assert crdetect.detect(Stack(level), noise, parameters).masks.crmasks[0, 2, 2]
+        assert not masks.crmasks.any()
+        assert not masks.mediancr.any()
+    masks = crdetect.detect(Stack(level), noise, parameters).masks
+    assert masks.crmasks[0, 2, 2]
+    assert masks.crmasks.sum() <= 2  # one of thousands of pixels may be a false alarm
+    assert masks.mediancr.sum() == (n == 2)  # of two exposures, one is half
     holes = level.copy()
     holes[0], holes[1, :, 0], holes[:, 1] = np.nan, np.nan, np.nan
     holes[0, 2, 2] = 50.0

@@ -34,6 +34,8 @@ from crdetect.mm.scene import Expected, Scene
 from crdetect.parameters import Inputs, Parameters
 from crdetect.products import crmasks_hdul
 
+pytestmark = pytest.mark.slow
+
 ON_A_THRESHOLD = 3  # pixels a mask may differ by, within float32 rounding
 IMAGES = ("sim_1", "median2d", "mean2d")
 SPLINE_RUNS = ("mm_pycosmic", "mm_lacosmic")

@@ -12,6 +12,8 @@ from crdetect.exposures import read_exposures
 from crdetect.masks import dilate, label_features
 from crdetect.parameters import Inputs, Parameters
 
+pytestmark = pytest.mark.slow
+
 PEER_ON_INJECTED = {"mm_pycosmic": (1252, 79), "mm_lacosmic": (1722, 101)}
 
 
@@ -102,6 +104,17 @@ def test_real_exposures_run(shared, name, peer):
     for image in combined.values():
         assert np.isfinite(image.value).all()
         assert (image.variance >= 0).all()
+    cube = exposures.stack.exposures
+    for function in (np.mean, np.median, np.min):
+        image = combined[function.__name__]
+        np.testing.assert_allclose(image.value, function(cube, axis=0), rtol=1e-5)
+    flagged = detection.masks.mediancr
+    expected = np.where(flagged, cube.min(axis=0), np.median(cube, axis=0))
+    np.testing.assert_allclose(combined["mediancr"].value, expected, rtol=1e-5)
+    kept = np.ma.masked_array(cube, detection.masks.crmasks)
+    left = kept.count(axis=0) > 0
+    mean = kept.mean(axis=0).filled(0)
+    np.testing.assert_allclose(combined["meancr"].value[left], mean[left], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "most"), [("kast_blue_3x1200", 1), ("isis_red_3x100", 0)])

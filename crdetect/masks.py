@@ -192,7 +192,6 @@ class Hits:
 
 
 @by_value
-@by_value
 @dataclass(frozen=True)
 class ImageHits:
     """Pixels that each method flagged in every image, before the global dilation.
@@ -210,6 +209,7 @@ class ImageHits:
     exposures: tuple[Hits, ...]
 
 
+@by_value
 @dataclass(frozen=True)
 class Feature:
     """One feature of a mask.

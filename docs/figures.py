@@ -105,7 +105,8 @@ def _run_with_products(simulation: Simulation) -> DetectionRun:
         _NOISE.rnoise_adu,
         simulation.bias_adu,
     )
-    return crdetect.run.run(exposures, crdetect.Parameters(), history=["exposures of crdetect simulate"])
+    history = ["exposures of crdetect simulate"]
+    return crdetect.run.run(exposures, crdetect.Parameters(), history=history)
 
 
 def draw_example(simulation: Simulation, made: DetectionRun) -> Figure:

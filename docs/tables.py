@@ -15,7 +15,7 @@ from crdetect.schema.words import describe_block, yaml_value
 MODELS: dict[str, type[Block]] = {"input": Inputs, **BLOCKS}
 REQUIRED = "must be given"
 
-_WIDTHS = {5: (31, 13, 8, 24, 24), 3: (38, 44, 18), 2: (40, 60)}  # percent, by the number of columns
+_WIDTHS = {5: (31, 13, 8, 24, 24), 3: (38, 44, 18), 2: (40, 60)}  # percent, by number of columns
 
 
 class ParameterTable(SphinxDirective):

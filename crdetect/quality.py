@@ -427,8 +427,8 @@ def _of_spread(
         return
     expected = np.inf
     if advice.wide:
-        measured = diagram is not None and diagram.shape is not None
-        expected = diagram.shape.value if measured else advice.parameters.mm.mm_nbinom_shape
+        measured = diagram is not None and diagram.nbinom_shape is not None
+        expected = diagram.nbinom_shape.value if measured else advice.parameters.mm.mm_nbinom_shape
     bright = max(float(np.percentile(np.mean(values, axis=0), _BRIGHT_PERCENT)), 0.0)
     photons = float(np.mean([np.mean(noise.variance_adu2(bright)) for noise in noises]))
     variances = [photons + bright**2 / shape for shape in (kappa, expected)]

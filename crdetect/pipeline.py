@@ -356,14 +356,14 @@ def prepare(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    resources: Resources = ALL_PROCESSORS,
+    workers: int | Resources | None = None,
     progress: Progress = _logger.debug,
 ) -> Prepared:
     """Do what comes before the exposures are compared: statistics, flux, detector of one image.
 
-    `detect` goes on with `Prepared.compare` and `Prepared.flag`; its arguments are the same,
-    but for the resources.
+    `detect` goes on with `Prepared.compare` and `Prepared.flag`; its arguments are the same.
     """
+    resources = Resources.of(workers)
     check(stack, noise, parameters)
     observation = observe(stack, noise, parameters, resources, progress)
     hits = detect_in_each_image(observation, parameters, resources, progress)

@@ -30,7 +30,7 @@ from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Expected, distinct, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.parameters import Parameters
-from crdetect.resources import Resources
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
 from crdetect.verdict import Check
 
@@ -160,7 +160,7 @@ def make_diagram(
     observation: Observation,
     hits: DetectorHits,
     mm: MM,
-    resources: Resources,
+    resources: Resources = ALL_PROCESSORS,
     boundary: Boundary | None = None,
 ) -> MedianMinimum:
     """Make the diagram of clean pixels and fit the boundary above them.

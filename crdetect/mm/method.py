@@ -243,7 +243,9 @@ def _measure_shape(observation: Observation, hit: np.ndarray, mm: MM) -> NbinomS
     nbinom_shape = measure_nbinom_shape(np.array(values), noises)
     _logger.info("mm_nbinom_shape: %s", nbinom_shape)
     if mm.has_offsets:
-        _logger.warning("mm_nbinom_shape: auto takes offsets for excess noise: the κ is too low")
+        _logger.warning(
+            "mm_nbinom_shape: auto takes offsets for excess noise: the measured κ is too low"
+        )
     return nbinom_shape
 
 

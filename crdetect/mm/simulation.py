@@ -85,8 +85,8 @@ def draw_points(
 
     Returns
     -------
-    min2d, height : arrays
-        min2d and median2d − min2d of the pixels, ADU.
+    x, y : arrays
+        Coordinates of the pixels in the diagram: min2d and median2d − min2d, ADU.
     """
     planes = [exposure.draw_adu(pixels, rng) for exposure in scene.exposures]
     ordered = sort_planes(planes)

@@ -70,7 +70,7 @@ class CleanPixels:
         return [group for population in self.populations for group in population.groups]
 
     def limits(self, min2d_adu: np.ndarray, room: float, parameters: MM) -> Limits:
-        """Find limits of the diagram, outside of which one clean pixel is expected on each side.
+        """Find limits of the diagram, beyond each of which one clean pixel is expected.
 
         Parameters
         ----------

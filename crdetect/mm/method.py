@@ -159,7 +159,7 @@ def make_diagram(
 ) -> MedianMinimum:
     """Make the diagram of clean pixels and fit the boundary above them.
 
-    The name says what is made first; the diagram is part of the `MedianMinimum` that is returned.
+    The histograms of the diagram are part of the `MedianMinimum` that is returned.
 
     Parameters
     ----------

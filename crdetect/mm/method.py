@@ -165,7 +165,7 @@ def make_diagram(
 ) -> MedianMinimum:
     """Make the diagram of clean pixels and fit the boundary above them.
 
-    The name says what is made first; the diagram is part of the `MedianMinimum` that is returned.
+    The histograms of the diagram are part of the `MedianMinimum` that is returned.
 
     Parameters
     ----------
@@ -249,7 +249,9 @@ def _measure_shape(observation: Observation, hit: np.ndarray, mm: MM) -> NbinomS
     nbinom_shape = measure_nbinom_shape(np.array(values), noises)
     _logger.info("mm_nbinom_shape: %s", nbinom_shape)
     if mm.has_offsets:
-        _logger.warning("mm_nbinom_shape: auto takes offsets for excess noise: the κ is too low")
+        _logger.warning(
+            "mm_nbinom_shape: auto takes offsets for excess noise: the measured κ is too low"
+        )
     return nbinom_shape
 
 

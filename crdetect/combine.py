@@ -173,9 +173,14 @@ class Combiner:
         return replace(lowest, value=s.min2d)
 
     def _lowest(self) -> np.ndarray:
-        """Index of the exposure that has the lowest value of each pixel."""
-        exposures = self.stack.exposures
-        return np.where(np.isnan(exposures), np.float32(np.inf), exposures).argmin(axis=0)
+        """Index of the exposure that has the lowest value of each pixel.
+
+        Of equal values it is the one with the lowest variance, so that the order of the exposures
+        does not matter.
+        """
+        min2d = self.statistics.min2d
+        variances = np.array([own.variance_adu2(min2d) for own in self.noise])
+        return np.where(self.stack.exposures == min2d, variances, np.float32(np.inf)).argmin(axis=0)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
         """Values put in from the pixels around, where there is any exposure."""

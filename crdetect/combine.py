@@ -179,7 +179,8 @@ class Combiner:
         does not matter.
         """
         min2d = self.statistics.min2d
-        variances = np.array([own.variance_adu2(min2d) for own in self.noise])
+        noises = [self.noise] if isinstance(self.noise, Noise) else self.noise
+        variances = np.array([noise.variance_adu2(min2d) for noise in noises])
         return np.where(self.stack.exposures == min2d, variances, np.float32(np.inf)).argmin(axis=0)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:

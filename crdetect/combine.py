@@ -179,9 +179,15 @@ class Combiner:
         return replace(lowest, value=s.min2d)
 
     def _lowest(self) -> np.ndarray:
-        """Find the index of the exposure with the lowest value of each pixel."""
-        exposures = self.stack.exposures
-        return np.where(np.isnan(exposures), np.float32(np.inf), exposures).argmin(axis=0)
+        """Find the index of the exposure with the lowest value of each pixel.
+
+        Of equal values it is the one with the lowest variance, so that the order of the exposures
+        does not matter.
+        """
+        min2d = self.statistics.min2d
+        noises = [self.noise] if isinstance(self.noise, Noise) else self.noise
+        variances = np.array([noise.variance_adu2(min2d) for noise in noises])
+        return np.where(self.stack.exposures == min2d, variances, np.float32(np.inf)).argmin(axis=0)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
         """Make a combination of interpolated values, where any exposure has a value.

@@ -101,7 +101,7 @@ def known_of(
 
     A value is taken from the requirements, else from the instrument profile, else from GAIN or
     RDNOISE in the header of the first exposure. Profile and header give the read noise in
-    electrons, as is usual there, which is divided by the gain. The requirement ``rnoise`` is in ADU.
+    electrons, as is usual there; it is divided by the gain. The requirement ``rnoise`` is in ADU.
 
     Parameters
     ----------

@@ -240,9 +240,7 @@ def apply_masks(
         If the masks do not fit the exposures, or use_auxmedian is true and there is no AUXCLEAN.
     """
     if use_auxmedian and stored.auxclean is None:
-        raise InputError(
-            "use_auxmedian: true needs an extension AUXCLEAN, which the masks do not have"
-        )
+        raise InputError("use_auxmedian: true needs an extension AUXCLEAN, the masks have none")
     check_masks(stack, stored.masks)
     if set(stored.flux_factors) != {1}:
         stack = divided(stack, stored.flux_factors)

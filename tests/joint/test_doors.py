@@ -16,7 +16,7 @@ from runs import numina as run_numina
 import crdetect
 from crdetect.cli import main
 from crdetect.masks import dilate
-from crdetect.products import read_crmasks
+from crdetect.stored import read_crmasks
 
 FLUX = (0.85, 1.0, 1.15)
 OFFSETS = ((-0.1, 0.1), (0.0, 0.0), (0.1, -0.1))

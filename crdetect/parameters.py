@@ -192,7 +192,7 @@ class General(Block):
 
     @property
     def criterion(self) -> str | None:
-        """Name of the criterion: ``mm``, ``joint``, or None if ``crmethod`` names a detector alone."""
+        """Name of the criterion, ``mm`` or ``joint``; None for a detector alone."""
         return self.method.criterion
 
     @property

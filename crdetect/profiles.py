@@ -45,7 +45,7 @@ _PROPERTIES = {
 """Property in a profile, and key of the header that is read if the profile has no such property."""
 
 
-class BlockInputs(Inputs):
+class ObservingBlockInputs(Inputs):
     """Inputs of an observing block: extension, gain, read noise and bias of its frames.
 
     They are the inputs of a params file, except that the images are the frames of the observing
@@ -95,7 +95,11 @@ class Known:
 
 
 def known_of(
-    inputs: BlockInputs, profile: Any, header: fits.Header, shape: tuple[int, int], folder: Path
+    inputs: ObservingBlockInputs,
+    profile: Any,
+    header: fits.Header,
+    shape: tuple[int, int],
+    folder: Path,
 ) -> dict[str, Known]:
     """Find gain (e/ADU), rnoise (ADU), bias (ADU), and saturation (ADU) if it is known.
 
@@ -105,7 +109,7 @@ def known_of(
 
     Parameters
     ----------
-    inputs : BlockInputs
+    inputs : ObservingBlockInputs
         Requirements.
     profile : numina.instrument.generic.InstrumentGeneric
         The instrument profile of the observing block.

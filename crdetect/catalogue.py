@@ -76,6 +76,11 @@ class Product:
         """Pattern that the names of its files match."""
         return self.name.replace("{i}", "[0-9]*")
 
+    def caption(self, i: int) -> str:
+        """Say what a file holds, for a caption; in a series, the file of one exposure."""
+        words = self.holds.replace("exposure i", f"exposure {i}") if self.is_series else self.holds
+        return words[:1].upper() + words[1:]
+
     def numbers(self, run: Run) -> range:
         """Numbers of the exposures in the series; 0 alone, where there is no series."""
         return range(1, run.n_exposures + 1) if self.is_series else range(1)
@@ -123,14 +128,15 @@ def _pages(features: Callable[[DetectionRun], list[Feature]]) -> dict[str, Calla
 def _report(run: DetectionRun, path: Path, _i: int) -> None:
     from crdetect.plots import write_report
 
-    figures = [
-        path.with_name(name)
+    figures = {
+        path.with_name(name): product.caption(i)
         for product in CATALOGUE
         if product.shelf is Shelf.FIGURES
-        for name, _ in product.files(run)
-    ]
+        for name, i in product.files(run)
+        if path.with_name(name).exists()
+    }
     run.progress("writing the report")
-    write_report(path, run.sheet, run.lines, [figure for figure in figures if figure.exists()])
+    write_report(path, run.sheet, run.lines, figures)
 
 
 def _of_class(name: str, run: DetectionRun) -> list[Feature]:

@@ -33,8 +33,9 @@
 
   for (const feature of data.features) {
     const pair = make("span", { className: "pair" }, thumb(feature, data.before), thumb(feature, data.after));
-    const text = "CR " + feature.number + " · " + feature.class + " · " + feature.size + " px";
-    const card = make("button", { className: "card", type: "button", title: feature.text }, pair, text);
+    const text = "CR " + feature.number + " · " + feature.size + " px";
+    const words = make("span", { className: "class" }, data.meanings[feature.class]);
+    const card = make("button", { className: "card", type: "button", title: feature.text }, pair, text, words);
     card.addEventListener("click", () => open(feature));
     cards.set(feature, card);
   }
@@ -47,7 +48,7 @@
       box.checked ? shownClasses.add(name) : shownClasses.delete(name);
       arrange();
     });
-    byId("classes").append(make("label", {}, box, " " + name + " (" + total + ") "));
+    byId("classes").append(make("label", {}, box, " " + data.meanings[name] + ": " + total));
   }
 
   const orders = {
@@ -175,9 +176,11 @@
 
   // ---- figures ----------------------------------------------------------------------------
   const large = byId("figure");
+  large.querySelector("img").addEventListener("click", (event) => event.target.classList.toggle("whole"));
   for (const small of document.querySelectorAll(".figures img")) {
     small.addEventListener("click", () => {
       const img = large.querySelector("img");
+      img.className = "";
       img.src = small.src;
       img.alt = small.alt;
       large.showModal();

@@ -78,7 +78,8 @@ class Product:
 
     def caption(self, i: int) -> str:
         """Say what a file holds, for a caption; in a series, the file of one exposure."""
-        words = self.holds.replace("exposure i", f"exposure {i}") if self.is_series else self.holds
+        words = self.holds.partition(", where")[0]  # the file is there: its condition is met
+        words = words.replace("exposure i", f"exposure {i}") if self.is_series else words
         return words[:1].upper() + words[1:]
 
     def numbers(self, run: Run) -> range:

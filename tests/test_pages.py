@@ -297,7 +297,7 @@ def test_unusual_pages(exposures, case, tmp_path):
         shown = [
             np.ma.filled(ax.images[0].get_array(), np.nan) for ax in page.figure.axes if ax.images
         ]
-        for image in (*sheet.detection.evidence.stack.exposures[:3], sheet.corrected_adu):
+        for image in (*sheet.detection.observation.stack.exposures[:3], sheet.corrected_adu):
             assert any(np.array_equal(around.cut(image), other, equal_nan=True) for other in shown)
         assert page.figure.get_suptitle() == describe(sheet, feature)
     write_pages(tmp_path / "pages.pdf", sheet, some, lambda _: None)

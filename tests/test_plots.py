@@ -510,6 +510,39 @@ def test_mediancr_title_and_legend(detection, figure):
     assert "no value" not in texts
 
 
+@pytest.mark.parametrize(
+    ("method", "codes", "classes"),
+    [
+        ("pycosmic", ["PyCosmic only (code 3)"], "found by PyCosmic only (only3): "),
+        ("mmcosmic", ["M.M.Cosmic only (code 2)"], "found by M.M.Cosmic only (only2): "),
+        ("joint", ["joint detection only (code 2)"], "found by joint detection only (only2): "),
+        (
+            "joint_pycosmic",
+            [
+                "PyCosmic only (code 3)",
+                "joint detection only (code 2)",
+                "both methods (code 4)",
+            ],
+            "with pixels found by both methods (any4): ",
+        ),
+    ],
+)
+def test_labels_are_of_the_methods_that_take_part(method, codes, classes):
+    found = run(crmethod=method)
+    added = "added by dilation or by the user (code 1)"
+    for figure in (mediancr(found), crmask(found, 1)):
+        texts = [text.split(": ")[0] for text in legend_texts(figure) if "(code " in text]
+        assert texts == [added, *codes]
+        assert title(figure).split("\n")[1].startswith(f"Features {classes}")
+
+
+def test_figure_of_meancr_says_that_no_detector_takes_part():
+    found = run(crmethod="joint")
+    figure = meancr(found, found.combine()["meancr"].value)
+    assert title(figure).startswith("MEANCRT by joint: pixels hit in at least one exposure")
+    by_title(figure, "(d) meancr, where no detector looks for more: MEANCR is empty")
+
+
 def test_mediancr_marks_missing_values():
     found = run(with_missing())
     figure = mediancr(found)

@@ -358,7 +358,7 @@ def test_classes_are_chosen(opened, data):
     boxes = [label.text for label in find(opened, "#classes label")]
     for name, text in zip(CLASSES, boxes, strict=True):
         number = sum(record["class"] == name for record in data["features"])
-        assert text == f"{data['meanings'][name]}: {number}"
+        assert text == f"{data['classes'][name]}: {number}"
 
 
 def open_first(browser):

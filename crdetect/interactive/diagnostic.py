@@ -59,8 +59,8 @@ class _Viewer:
         self.window = window
         self.detection = detection
         self.features = detection.features
-        self.codes = code_labels(detection.code_meanings)
-        self.classes = class_labels(detection.code_meanings)
+        self.codes = code_labels(detection)
+        self.classes = class_labels(detection)
         self.panels = {ax.get_title()[:3]: ax for ax in window.figure.axes if ax.get_title()}
         self.images = _images(detection, stack)
         self.shown = {"(c)": "median2d", "(d)": "mean2d"}

@@ -170,7 +170,7 @@ class _View:
         self.features, self.shape = list(detection.features), detection.codes.shape
         general = detection.parameters.general
         self.scale, self.semiwindow = general.color_scale, general.semiwindow
-        self.classes = class_labels(detection.code_meanings)
+        self.classes = class_labels(detection)
         axes = window.figure.subplots(*rows_and_columns(len(images)), squeeze=False).ravel()
         for ax in axes[len(images) :]:
             ax.set_visible(False)
@@ -180,7 +180,7 @@ class _View:
             for name, ax in self.panels.items()
         }
         self.marks: list[Artist] = []
-        _add_legend(window, code_labels(detection.code_meanings))
+        _explain(window, code_labels(detection))
 
     def show(self, verdicts: Verdicts) -> None:
         """Show the next feature."""
@@ -198,7 +198,6 @@ class _View:
             f"feature {feature.number} of {len(self.features)}, "
             f"{self.classes[feature.class_name]}: {feature.x.size} pixels\n{verdicts.counts()}"
         )
-        self.window.figure.supxlabel(hint(VERIFY, _HINTS), fontsize="small")
         self.window.show()
         self.window.settle()
 
@@ -212,11 +211,19 @@ class _View:
             self.marks += ax.plot(*line, color=VERMILLION, scalex=False, scaley=False)
 
 
-def _add_legend(window: Window, labels: dict[int, str]) -> None:
-    """Explain the marks of the codes below the panels."""
-    handles = [Line2D([], [], label=labels[code], markersize=6, **_style(code)) for code in LOOKS]
+def _explain(window: Window, labels: dict[int, str]) -> None:
+    """Write the keys and the meaning of the marks below the panels."""
+    handles = [
+        Line2D([], [], label=label, markersize=6, **_style(code)) for code, label in labels.items()
+    ]
     window.figure.legend(
-        handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small"
+        handles=handles,
+        title=hint(VERIFY, _HINTS),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
     )
 
 

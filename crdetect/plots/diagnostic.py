@@ -179,7 +179,7 @@ def _draw_mask(detection: Detection, subject: Subject, shown: list[Shown]) -> Fi
         plane.draw_criterion(ax)
         name_axes(ax, "", y_label)
     x = _inside(flagged.x_adu, plane.limits)
-    labels = code_labels(detection.code_meanings)
+    labels = code_labels(detection)
     _draw_flagged(pixels, x, flagged, labels)
     pixels.set_title("(a) Flagged pixels", fontsize="medium")
     for ax, image in zip(lower.subplots(1, 2), shown, strict=True):
@@ -192,13 +192,12 @@ def _draw_mask(detection: Detection, subject: Subject, shown: list[Shown]) -> Fi
 
 
 def _title(detection: Detection, subject: Subject, features: Features) -> str:
-    counts = features.counts()
-    total = sum(counts.values())
+    total = len(features)
     title = (
         f"{subject.mask_name} by {detection.parameters.general.crmethod}: pixels "
         f"{subject.meaning}. Flagged pixels: {features.label.size}; features: {total}"
     )
-    return f"{title}\nFeatures {class_counts(counts, detection.code_meanings)}" if total else title
+    return f"{title}\nFeatures {class_counts(detection, features)}" if total else title
 
 
 @by_value
@@ -381,8 +380,8 @@ def _crowding(n: int) -> float:
 def _draw_flagged(ax: Axes, x: np.ndarray, flagged: Flagged, labels: dict[int, str]) -> None:
     """Draw the flagged pixels with the colour and marker of their codes."""
     crowding = _crowding(x.size)
-    for code, look in LOOKS.items():
-        some = flagged.features.code == code
+    for code, label in labels.items():
+        look, some = LOOKS[code], flagged.features.code == code
         ax.plot(
             x[some],
             flagged.height_adu[some],
@@ -392,7 +391,7 @@ def _draw_flagged(ax: Axes, x: np.ndarray, flagged: Flagged, labels: dict[int, s
             markerfacecolor=look.color,
             markeredgecolor="k",
             markeredgewidth=0.3 if crowding == 1 else 0,
-            label=f"{labels[code]}: {np.count_nonzero(some)}",
+            label=f"{label}: {np.count_nonzero(some)}",
             zorder=5,
         )
 
@@ -426,7 +425,7 @@ def _draw_features(ax: Axes, x: np.ndarray, flagged: Flagged, numbers: str) -> N
 def _mark_pixels(ax: Axes, codes: np.ndarray, labels: dict[int, str]) -> None:
     """Mark the pixels of each code on an image, in their own size unless that is too small."""
     size = max(_LEAST_DOT_PT, _IMAGE_WIDTH_PT / max(codes.shape))
-    for code, look in LOOKS.items():
+    for code, label in labels.items():
         y, x = np.nonzero(codes == code)
         ax.plot(
             x + 1,
@@ -434,9 +433,9 @@ def _mark_pixels(ax: Axes, codes: np.ndarray, labels: dict[int, str]) -> None:
             linestyle="none",
             marker="s",
             markersize=size,
-            color=look.color,
+            color=LOOKS[code].color,
             markeredgewidth=0,
-            label=f"{labels[code]}: {x.size}",
+            label=f"{label}: {x.size}",
             zorder=5,
         )
 

@@ -114,7 +114,7 @@ def _add_colorbar(figure: Figure, mesh: QuadMesh, axes: list[Axes]) -> Colorbar:
 
 def _draw_points(ax: Axes, boundary: Boundary) -> None:
     for points, text, style in (
-        (boundary.points, "points", {"marker": "+", "color": "k", "markersize": 5}),
+        (boundary.points, "points of the fit", {"marker": "+", "color": "k", "markersize": 5}),
         (
             boundary.fixed,
             "fixed points",

@@ -146,7 +146,7 @@ def describe(sheet: Sheet, feature: Feature) -> str:
     height = np.nan_to_num(sheet.heights(feature)[1])
     top = int(height.argmax())
     pixels = "1 pixel" if x.size == 1 else f"{x.size} pixels"
-    words = class_labels(sheet.detection.code_meanings)[feature.class_name]
+    words = class_labels(sheet.detection)[feature.class_name]
     return (
         f"CR {feature.number}, {words}: {pixels}, "
         f"x {x.min()}–{x.max()}, y {y.min()}–{y.max()}; highest at ({x[top]}, {y[top]}), "
@@ -184,15 +184,15 @@ class _ImagesPage:
     def __init__(self, sheet: Sheet):
         self._sheet = sheet
         names = [f"exposure {i}" for i in range(1, len(sheet.detection.masks.crmasks) + 1)]
-        names += ["median2d", "codes", "mediancr (corrected)"]
+        names += ["median2d", "codes (explained below)", "mediancr (corrected)"]
         self.figure = new_figure(*_PAGE_IN)
         self.figure.set_layout_engine("none")
         self._title = self.figure.suptitle(" ", fontsize="medium", y=0.97)
         axes = _grid(self.figure, len(names))
         self._panels = [_Panel(ax, name) for ax, name in zip(axes, names, strict=True)]
         self._bar = _Bar(self.figure, f"ADU ({sheet.detection.parameters.general.color_scale})")
-        labels = code_labels(sheet.detection.code_meanings)
-        entries = [("s", look.color, labels[code]) for code, look in LOOKS.items()]
+        labels = code_labels(sheet.detection)
+        entries = [("s", LOOKS[code].color, label) for code, label in labels.items()]
         entries.append(("-", ORANGE, "masked in this image"))
         if not sheet.detection.statistics.count2d.all():
             entries.append(("s", MISSING_COLOR, "no value"))
@@ -337,8 +337,11 @@ class _DiagramPage:
         whole = self.figure.add_axes((0.075, 0.56, 0.43, 0.34))
         self._part = self.figure.add_axes((0.075, 0.14, 0.43, 0.33))
         self._points = []
-        labels = code_labels(sheet.detection.code_meanings)
-        for ax, title in ((whole, "in the diagram"), (self._part, "enlarged: x, y (FITS pixel)")):
+        labels = code_labels(sheet.detection)
+        for ax, title in (
+            (whole, "pixels of the feature in the diagram"),
+            (self._part, "enlarged, labelled by x, y (FITS pixel)"),
+        ):
             plane = sheet.plane
             norm = count_norm(1.0, plane.counts)
             draw_density_image(ax, plane.limits, plane.counts, norm, grey_density_map())
@@ -358,7 +361,7 @@ class _DiagramPage:
             0.54, 0.9, "", va="top", family="monospace", fontsize=7, linespacing=1.5
         )
         self._labels: list = []
-        entries = [(look.marker, look.color, labels[code]) for code, look in LOOKS.items()]
+        entries = [(LOOKS[code].marker, LOOKS[code].color, label) for code, label in labels.items()]
         if sheet.plane.criterion is not None:
             _, threshold = typical_threshold(sheet.plane.criterion)
             entries = [("-", FINAL_COLOR, "boundary"), ("--", "k", threshold), *entries]
@@ -410,15 +413,15 @@ class _Points:
                 [],
                 [],
                 linestyle="none",
-                marker=look.marker,
-                markersize=1.2 * look.size,
-                markerfacecolor=look.color,
+                marker=LOOKS[code].marker,
+                markersize=1.2 * LOOKS[code].size,
+                markerfacecolor=LOOKS[code].color,
                 markeredgecolor="k",
                 markeredgewidth=0.3,
-                label=labels[code],
+                label=label,
                 zorder=5,
             )[0]
-            for code, look in LOOKS.items()
+            for code, label in labels.items()
         }
 
     def show(self, x: np.ndarray, y: np.ndarray, code: np.ndarray) -> None:

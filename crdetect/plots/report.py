@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from crdetect import __version__
-from crdetect.masks import CLASSES, Feature
+from crdetect.masks import Feature
 from crdetect.pipeline import Detection
 from crdetect.plots.images import MISSING_COLOR, grey_limits, thinning_step
 from crdetect.plots.pages import Sheet, describe
@@ -132,21 +132,21 @@ def _counts(detection: Detection) -> str:
     named += [
         (f"CRMASK{i}", crmask_meaning(i), mask) for i, mask in enumerate(masks.crmasks, start=1)
     ]
-    everywhere = "in no combined image a value is left"
+    everywhere = "hit in every exposure, so that no clean value is left"
     named += [
         ("MEANCR", MEANCR, masks.meancr),
         ("masked in all exposures", everywhere, masks.crmasks.all(axis=0)),
     ]
     pixels = [(name, int(np.count_nonzero(mask)), words) for name, words, mask in named]
     numbers = np.bincount(detection.codes.ravel(), minlength=max(LOOKS) + 1)
-    labels = code_labels(detection.code_meanings)
+    labels = code_labels(detection)
     by_code = [(label, int(numbers[code])) for code, label in labels.items()]
-    classes = class_labels(detection.code_meanings)
-    by_class = [(classes[name], number) for name, number in detection.features.counts().items()]
+    counts = detection.features.counts()
+    by_class = [(label, counts[name]) for name, label in class_labels(detection).items()]
     return (
         _table(("mask", "pixels", "what the pixels are"), pixels, "Masks")
         + _table(("features", "number"), by_class, "Features of MEDIANCR by class")
-        + _table(("pixels found by", "number"), by_code, "Pixels of MEDIANCR by code")
+        + _table(("pixels", "number"), by_code, "Pixels of MEDIANCR by code")
     )
 
 
@@ -196,7 +196,7 @@ def _shown(shown: int, total: int) -> str:
 def _legend(detection: Detection) -> str:
     return "".join(
         f'<span class="swatch" style="background:{LOOKS[code].color}"></span>{html.escape(label)}'
-        for code, label in code_labels(detection.code_meanings).items()
+        for code, label in code_labels(detection).items()
     )
 
 
@@ -232,8 +232,7 @@ def _data(detection: Detection, features: list[dict[str, Any]]) -> str:
         "exposures": list(range(n)),
         "before": names.index("median2d"),
         "after": names.index("mediancr (corrected)"),
-        "classes": CLASSES,
-        "meanings": class_labels(detection.code_meanings),
+        "classes": class_labels(detection),
         "features": features,
     }
     # Without "<", no text in the data can end the script element that holds them.

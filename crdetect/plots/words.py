@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from crdetect.masks import class_meanings
-from crdetect.plots.style import LOOKS
+from crdetect.masks import ACROSS_ONLY, ADDED, AUX_ONLY, BOTH, Features, class_meanings
+from crdetect.pipeline import Detection
+from crdetect.plots.style import CLASS_CODES, LOOKS
 
 MEDIANCR = "hit in so many exposures that the median is wrong"
 MEANCRT = "hit in at least one exposure, so that the mean is wrong"
@@ -18,37 +17,36 @@ def crmask_meaning(number: int) -> str:
     return f"hit in exposure {number}"
 
 
-def code_labels(meanings: Mapping[int, str]) -> dict[int, str]:
+def code_labels(detection: Detection) -> dict[int, str]:
     """Label of each code for people, in the order of drawing: what it means, and its number.
 
-    Parameters
-    ----------
-    meanings : mapping of int to str
-        What each code means in a run: `crdetect.pipeline.Detection.code_meanings`.
+    Codes of a method that takes no part in the run are left out.
     """
-    return {code: f"{meanings[code]} (code {code})" for code in LOOKS}
+    method = detection.parameters.general.method
+    takes_part = {
+        ADDED: True,
+        AUX_ONLY: method.detector is not None,
+        ACROSS_ONLY: method.criterion is not None,
+        BOTH: method.detector is not None and method.criterion is not None,
+    }
+    meanings = detection.code_meanings
+    return {code: f"{meanings[code]} (code {code})" for code in LOOKS if takes_part[code]}
 
 
-def class_labels(meanings: Mapping[int, str]) -> dict[str, str]:
+def class_labels(detection: Detection) -> dict[str, str]:
     """Label of each class of features for people: what it means, and its name in file names.
 
-    Parameters
-    ----------
-    meanings : mapping of int to str
-        What each code means in a run.
+    Classes of a method that takes no part in the run are left out.
     """
-    return {name: f"{words} ({name})" for name, words in class_meanings(meanings).items()}
+    codes = code_labels(detection)
+    return {
+        name: f"{words} ({name})"
+        for name, words in class_meanings(detection.code_meanings).items()
+        if CLASS_CODES[name] in codes
+    }
 
 
-def class_counts(counts: Mapping[str, int], meanings: Mapping[int, str]) -> str:
-    """Say how many features there are of each class.
-
-    Parameters
-    ----------
-    counts : mapping of str to int
-        Number of features of each class.
-    meanings : mapping of int to str
-        What each code means in a run.
-    """
-    labels = class_labels(meanings)
-    return ", ".join(f"{labels[name]}: {number}" for name, number in counts.items())
+def class_counts(detection: Detection, features: Features) -> str:
+    """Say how many features there are of each class that may occur in the run."""
+    counts = features.counts()
+    return ", ".join(f"{label}: {counts[name]}" for name, label in class_labels(detection).items())

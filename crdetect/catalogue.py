@@ -67,6 +67,11 @@ class Product:
     applies: Callable[[Any], bool] = lambda _run: True
 
     @property
+    def stem(self) -> str:
+        """Name of the file without its ending: numina's name of a result."""
+        return self.name.partition(".")[0]
+
+    @property
     def is_series(self) -> bool:
         """Whether there is one file for each exposure."""
         return "{i}" in self.name

@@ -40,9 +40,10 @@ from crdetect.mm.boundary import Boundary
 from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
-from crdetect.quality import Quality, assess
+from crdetect.quality import assess
 from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
+from crdetect.verdict import Quality
 
 _logger = logging.getLogger(__name__)
 
@@ -139,10 +140,13 @@ class Detection:
         found = self.used()
         if self.parameters.mm.mm_seed is not None:
             found.pop("mm_seed", None)  # it was given
-        texts = {name: str(np.round(value, 4).tolist()) for name, value in found.items()}
+        texts = {
+            name: str(value if isinstance(value, int) else np.round(value, 4).tolist())
+            for name, value in found.items()
+        }
         diagram = self.diagram
-        if diagram is not None and diagram.shape is not None:
-            texts["mm_nbinom_shape"] = str(diagram.shape)  # with its error
+        if diagram is not None and diagram.nbinom_shape is not None:
+            texts["mm_nbinom_shape"] = str(diagram.nbinom_shape)  # with its error
         if diagram is not None and diagram.expected_above is not None:
             texts["clean pixels expected above the boundary"] = f"{diagram.expected_above:.3g}"
         return texts

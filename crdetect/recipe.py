@@ -30,8 +30,7 @@ from numina.types.qc import QC
 from pydantic import Field
 
 from crdetect import __version__
-from crdetect.catalogue import BESIDE_FITS, patterns
-from crdetect.combine import COMBINATIONS
+from crdetect.catalogue import BESIDE_FITS, COMBINED, patterns
 from crdetect.control import faults_of_control_file, other_names, warn_of_other_profiles
 from crdetect.equality import by_value
 from crdetect.errors import InputError, Stopped
@@ -131,10 +130,7 @@ def schema_input(*parameters: Described, **others: Requirement) -> type[RecipeIn
 CombinedResult = type(
     "CombinedResult",
     (RecipeResult,),
-    {
-        f"combined_{name}": Result(DataFrameType(AnyImage), f"combination {name}")
-        for name in COMBINATIONS
-    },
+    {product.stem: Result(DataFrameType(AnyImage), product.holds) for product in COMBINED.values()},
 )
 """Result of a recipe that combines exposures."""
 
@@ -358,8 +354,8 @@ class SchemaRecipe(BaseRecipe):
     def combined(self, finished: Run) -> dict[str, Any]:
         """Make the combined frames, by the names of their results."""
         return {
-            f"combined_{name}": self.signed(finished.combined_hdul(name))
-            for name in finished.combined
+            product.stem: self.signed(finished.combined_hdul(name))
+            for name, product in COMBINED.items()
         }
 
     def detect(self, job: Job) -> DetectionRun:

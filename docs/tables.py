@@ -1,10 +1,11 @@
-"""Tables of the documentation, made from the schema of parameters."""
+"""Tables of the documentation, made from the schema of parameters and the catalogue of products."""
 
 from collections.abc import Iterable, Sequence
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from crdetect.catalogue import CATALOGUE
 from crdetect.detectors import REGISTRY
 from crdetect.interactive.keys import WINDOWS
 from crdetect.parameters import BLOCKS, Inputs
@@ -14,7 +15,7 @@ from crdetect.schema.words import describe_block, yaml_value
 MODELS: dict[str, type[Block]] = {"input": Inputs, **BLOCKS}
 REQUIRED = "must be given"
 
-_WIDTHS = {5: (31, 13, 8, 24, 24), 2: (40, 60)}  # percent, by the number of columns
+_WIDTHS = {5: (31, 13, 8, 24, 24), 3: (38, 44, 18), 2: (40, 60)}  # percent, by number of columns
 
 
 class ParameterTable(SphinxDirective):
@@ -76,6 +77,22 @@ class KeyTable(SphinxDirective):
             for key in WINDOWS[self.arguments[0]]
         ]
         return [table(("key", "what it does"), rows)]
+
+
+class ProductTable(SphinxDirective):
+    """Table of the files that a run writes: ``.. product-table::``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        rows = [
+            (
+                nodes.literal(text=product.name),
+                nodes.Text(product.holds),
+                nodes.Text(product.shelf.value),
+            )
+            for product in CATALOGUE
+        ]
+        return [table(("file", "what it holds", "group"), rows)]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[nodes.Node]]) -> nodes.table:

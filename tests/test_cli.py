@@ -326,7 +326,7 @@ BAD_INPUTS = {
     no_yaml: ("params.yaml", "line"),
     no_params: ("params.yaml", "No such file"),
     twice_a_key: ("params.yaml", "dilation", "twice"),
-    region_outside: ("regions_to_be_skipped", "leaves the image"),
+    region_outside: ("regions_to_be_skipped", "is not inside the image"),
     too_large: ("pixels_to_be_flagged_as_cr", "mm_knots_splfit"),
     long_name: ("bias", "no file"),
     missing_map: ("gain", "gain_map.fits"),
@@ -478,7 +478,7 @@ BAD_MASKS = {
     "flux factors": (tampered("PRIMARY", with_flux_factor), "must be numbers > 0"),
     "flux factors, no params": (tampered(None, without_params), "flux factors"),
     "pixel 0": (tampered(None, with_replaced((0, 5, 3, 3))), "RPMEDIAN"),
-    "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "leaves the image"),
+    "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "is not inside the image"),
     "params": (tampered("PARAMS", with_broken_params), "PARAMS is damaged"),
 }
 

@@ -69,6 +69,7 @@ def test_affinity(monkeypatch):
     assert available_processors() == 1
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_real_affinity():
     code = (
@@ -318,6 +319,7 @@ print("seconds", everywhere, here)
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("crmethod", METHODS)
 def test_one_worker_is_one_busy_thread(exposures, tmp_path, crmethod):
     """The operating system counts the time of all threads: only one has any."""

@@ -53,13 +53,18 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--tracks", nargs="+", choices=TRACKS, default=["lsst"], help="kinds of cosmic rays")
     add("--seeds", type=int, default=3, metavar="K", help="simulated fields of each kind")
     add("--first-seed", type=int, default=1201, metavar="S")
-    add("--only", default="", metavar="TEXT", help="constants whose names hold this")
+    add("--only", nargs="+", default=[""], metavar="TEXT", help="constants whose names hold one")
     add("--data", type=Path, default=DATA, metavar="DIR", help="where the cosmic rays are")
     add("--output", type=Path, metavar="PATH", help="write PATH_joint.csv, PATH_measurements.csv")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error("--seeds: at least 1")
     return options
+
+
+def chosen(variations: Sequence[Variation], words: Sequence[str]) -> list[Variation]:
+    """Return the variations of constants whose names hold one of some words."""
+    return [v for v in variations if any(word in v.constant for word in words)]
 
 
 def make_cases(options: argparse.Namespace, seeds: range) -> list[Case]:
@@ -140,16 +145,18 @@ def main() -> int:
     except InputError as error:
         console.print(str(error))
         return 2
-    joint = [v for v in of_joint_detection() if options.only in v.constant]
-    measured = [v for v in of_measurements() if options.only in v.constant]
+    joint = chosen(of_joint_detection(), options.only)
+    measured = chosen(of_measurements(), options.only)
     paths = [None, None]
     if options.output:
         names = (f"{options.output.name}_{kind}.csv" for kind in ("joint", "measurements"))
         paths = [options.output.with_name(name) for name in names]
     found = sum(np.count_nonzero(case.charge_e) for case in cases)
     title = f"joint detection, {len(cases)} fields, {found} pixels with charge"
-    show(title, OF_JOINT, judge_joint(joint, cases), paths[0])
-    show("measurements", OF_MEASUREMENTS, judge_measurements(measured, seeds), paths[1])
+    if joint:
+        show(title, OF_JOINT, judge_joint(joint, cases), paths[0])
+    if measured:
+        show("measurements", OF_MEASUREMENTS, judge_measurements(measured, seeds), paths[1])
     return 0
 
 

@@ -26,8 +26,10 @@ from crdetect.equality import by_value
 from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import for_row_blocks, sort_planes
 
-# Constants without another source were chosen by hand. What a change of each of them does is on the
-# page "Constants" of the documentation (python -m benchmarks.sensitivity).
+# Constants without another source were chosen by hand. Changing one of them by a factor of about
+# 1.5 changes the share of double hits found by less than 0.001, and the false pixels of MEDIANCR by
+# less than 1 per Mpx, unless its comment says more (page "Constants"; python -m
+# benchmarks.sensitivity).
 
 # Indices of the coefficients of the continuum's flux, and of the shifts in x and y.
 _FLUX, _SHIFTS = (1,), (2, 3)
@@ -95,7 +97,10 @@ PASSES = (
     Pass(64, 4, 0.04, 0.05),
 )
 """Successive fits. Windows and tolerances were chosen by hand: windows as narrow as lines and
-fibres are, and tolerances that decrease as the exposures are brought together."""
+fibres are, and tolerances that decrease as the exposures are brought together. Without the second
+fit, or with windows 4 instead of 2 pixels wide, there are 4 instead of 2.4 false pixels per Mpx of
+MEDIANCR, and 37 instead of 21 in CRMASKs. The last fit changes none of these figures by more than
+0.2."""
 
 _LAST = Pass(0, 0, 0.03, 0.05)
 """Tolerances of the template after the last fit; there is no window, because nothing is fitted."""

@@ -88,7 +88,7 @@ def _title_of_clean(diagram: MedianMinimum, mm: MM) -> str:
         how = f"Simulated: mean of {diagram.clean.nsets} sets"
     photons = mm.mm_photon_distribution
     if photons == "nbinom":
-        photons += f", κ = {diagram.shape or mm.mm_nbinom_shape}"
+        photons += f", κ = {diagram.nbinom_shape or mm.mm_nbinom_shape}"
     return (
         f"{how}\nphotons: {photons}; synthetic: {mm.mm_synthetic}; "
         f"boundary: {diagram.criterion.boundary.kind}"

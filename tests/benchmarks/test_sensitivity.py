@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.sensitivity import measurements, variations
 from crdetect.equivalence import matching, model, noise_model
 from crdetect.joint import hits
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 ALL = [*variations.of_joint_detection(), *variations.of_measurements()]
 CASE = make_case("x", Settings(shape=(96, 128)), straight_tracks(), 1)
 
@@ -126,8 +128,7 @@ def test_command_writes_what_it_prints(monkeypatch, capsys, tmp_path):
         ["flux._WIDTHS", "12", "6"],
         ["flux._WIDTHS", "12", "24"],
     ]
-    with (tmp_path / "table_joint.csv").open() as file:
-        assert [row[0] for row in csv.reader(file)] == ["constant", "(as they are)"]
+    assert not (tmp_path / "table_joint.csv").exists()  # nothing of joint detection was asked for
 
 
 def test_missing_tracks_are_an_error_of_one_line(monkeypatch, capsys, tmp_path):
@@ -140,3 +141,17 @@ def test_wrong_options(capsys):
     with pytest.raises(SystemExit):
         command.read_options(["--seeds", "0"])
     assert "--seeds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("constants_joint.csv", variations.of_joint_detection()),
+        ("constants_measurements.csv", variations.of_measurements()),
+    ],
+)
+def test_tables_of_the_docs_are_of_the_constants_in_use(name, expected):
+    with (DOCS / name).open() as file:
+        rows = [tuple(row[:3]) for row in csv.reader(file)][1:]
+    found = [row for row in rows if row[0] != "(as they are)"]
+    assert found == [(v.constant, v.used, v.tried) for v in expected]

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from astropy.io import fits
 
-from crdetect.products import read_parameters
+from crdetect.tables import read_parameters
 
 NUMINA = Path(sys.executable).with_name("numina")
 PROFILE = "c5f9de80-1a87-419d-a8e5-9c207d680bc0"

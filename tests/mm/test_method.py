@@ -106,7 +106,7 @@ def test_shape_of_photon_statistics(given):
         made = make_diagram(*observe(cube), parameters, 1)
     signal = np.maximum(np.median(cube, axis=0), 0).ravel()
     assert_expects(made, [signal] * 3, Noise(1.0, 3.4, given or np.inf))
-    assert made.shape is None
+    assert made.nbinom_shape is None
 
 
 def test_measured_shape_is_used_and_told(caplog):
@@ -114,10 +114,10 @@ def test_measured_shape_is_used_and_told(caplog):
     parameters = MM(mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **ANALYTIC)
     with caplog.at_level(logging.INFO, "crdetect"):
         made = make_diagram(*observe(cube), parameters, 1)
-    kappa = made.shape.value
+    kappa = made.nbinom_shape.value
     assert 14 < kappa < 30
     assert made.used()["mm_nbinom_shape"] == kappa
-    assert f"mm_nbinom_shape: {made.shape}" in caplog.text
+    assert f"mm_nbinom_shape: {made.nbinom_shape}" in caplog.text
     signal = np.maximum(np.median(cube, axis=0), 0).ravel()
     assert_expects(made, [signal] * 3, Noise(1.0, 3.4, kappa))
 
@@ -130,10 +130,10 @@ def test_shape_is_measured_in_exposures_brought_to_the_same_flux(synthetic):
     factors = [0.7, 1.0, 1.4]
     cube = np.array([NOISE.draw_adu(f * signal, rng) for f in factors])
     parameters = MM(mm_photon_distribution="nbinom", mm_nbinom_shape="auto", mm_synthetic=synthetic)
-    simulated = make_diagram(*observe(cube, factors=factors), parameters, 1).shape
+    simulated = make_diagram(*observe(cube, factors=factors), parameters, 1).nbinom_shape
     noises = [NOISE.divided(f) for f in factors]
     divided = cube / np.reshape(factors, (3, 1, 1))
-    original = make_diagram(*observe(divided, noises), parameters, 1).shape
+    original = make_diagram(*observe(divided, noises), parameters, 1).nbinom_shape
     for shape in (simulated, original):
         assert abs(shape.excess) < 4 * shape.error
         assert shape.error < 2e-3
@@ -329,7 +329,7 @@ def test_threshold_and_noise_of_the_criterion():
     noises = [Noise(1.0, 3.0), Noise(1.0, 4.0), Noise(1.0, 5.0)]
     made = make_diagram(*observe(field(), noises), MM(mm_threshold_rnoise=4.0), 1)
     assert made.criterion.threshold_adu == 12.0
-    assert made.criterion.least_max_adu == 15.0
+    assert made.criterion.minimum_max2d_adu == 15.0
 
 
 # ---------------------------------------------------------------------------------------------

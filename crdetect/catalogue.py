@@ -82,6 +82,12 @@ class Product:
         """Pattern, as of `glob`, that matches the names of its files."""
         return self.name.replace("{i}", "[0-9]*")
 
+    def caption(self, i: int) -> str:
+        """Say what a file holds, for a caption; in a series, the file of one exposure."""
+        words = self.holds.partition(", where")[0]  # the file is there: its condition is met
+        words = words.replace("exposure i", f"exposure {i}") if self.is_series else words
+        return words[:1].upper() + words[1:]
+
     def numbers(self, run: Run) -> range:
         """Return the numbers of the exposures in the series; 0 alone for a single file."""
         return range(1, run.n_exposures + 1) if self.is_series else range(1)
@@ -129,14 +135,15 @@ def _pages(features: Callable[[DetectionRun], list[Feature]]) -> dict[str, Calla
 def _report(run: DetectionRun, path: Path, _i: int) -> None:
     from crdetect.plots import write_report
 
-    figures = [
-        path.with_name(name)
+    figures = {
+        path.with_name(name): product.caption(i)
         for product in CATALOGUE
         if product.shelf is Shelf.FIGURES
-        for name, _ in product.files(run)
-    ]
+        for name, i in product.files(run)
+        if path.with_name(name).exists()
+    }
     run.progress("writing the report")
-    write_report(path, run.sheet, run.lines, [figure for figure in figures if figure.exists()])
+    write_report(path, run.sheet, run.lines, figures)
 
 
 def _of_class(name: str, run: DetectionRun) -> list[Feature]:

@@ -22,7 +22,8 @@ from crdetect.schema.words import describe_block, yaml_value
 pytest.importorskip("sphinx", reason="pip install '.[docs]' gives sphinx")
 pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 MODELS = [Inputs, *BLOCKS.values()]
 
 
@@ -68,6 +69,9 @@ def build(folder):
     """Build from a copy: the build writes beside its source."""
     source, built = folder / "docs", folder / "html"
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("_build", "_generated"))
+    for name in ("CHANGES.rst", "CITATION.cff", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "changes", folder / "changes")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(
         [*command, source, built], capture_output=True, text=True, timeout=600, check=False

@@ -40,9 +40,10 @@ from crdetect.mm.boundary import Boundary
 from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
-from crdetect.quality import Quality, assess
+from crdetect.quality import assess
 from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
+from crdetect.verdict import Quality
 
 _logger = logging.getLogger(__name__)
 

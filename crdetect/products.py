@@ -16,7 +16,6 @@ from crdetect.combine import Combination
 from crdetect.identity import Identity
 from crdetect.masks import Features, Masks, as_uint8
 from crdetect.pipeline import Detection
-from crdetect.quality import Quality
 from crdetect.tables import (
     boundary_table,
     exposures_table,
@@ -24,6 +23,7 @@ from crdetect.tables import (
     params_table,
     replaced_table,
 )
+from crdetect.verdict import Quality
 
 CSV_COLUMNS = ("CR_number", "X_pixel", "Y_pixel", "Mask_value")
 

@@ -27,10 +27,11 @@ from crdetect.mm.boundary import Boundary
 from crdetect.parameters import Parameters
 from crdetect.pipeline import Detection, Progress
 from crdetect.products import combined_hdul, crmasks_hdul, masks_by_name
-from crdetect.quality import Quality, assess_stored
+from crdetect.quality import assess_stored
 from crdetect.resources import Resources
 from crdetect.runfile import requirements_text
 from crdetect.stored import StoredMasks, apply_masks, check_applicable
+from crdetect.verdict import Quality
 
 if TYPE_CHECKING:
     from crdetect.plots import Sheet

@@ -20,10 +20,10 @@ from crdetect.masks import Masks
 from crdetect.mm.boundary import Boundary
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
-from crdetect.quality import Verdict
 from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack
 from crdetect.tables import read_boundary, read_identities, read_parameters, read_replaced
+from crdetect.verdict import Verdict
 
 _logger = logging.getLogger(__name__)
 

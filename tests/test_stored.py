@@ -9,8 +9,8 @@ from made import CODES, SHAPE, make_detection, make_stack, rich_header, through_
 
 from crdetect import InputError, Masks, Noise, Parameters
 from crdetect.products import crmasks_hdul
-from crdetect.quality import Quality
 from crdetect.stored import apply_masks, read_crmasks, read_masks_file
+from crdetect.verdict import Quality
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 

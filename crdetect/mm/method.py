@@ -23,6 +23,7 @@ from crdetect.mm.boundary import (
     computed_points,
     fit_boundary,
 )
+from crdetect.mm.checks import boundary_checks
 from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.parameters import MM
@@ -31,6 +32,7 @@ from crdetect.mm.simulation import simulate
 from crdetect.parameters import Parameters
 from crdetect.resources import Resources
 from crdetect.stack import Stack, Statistics
+from crdetect.verdict import Check
 
 _logger = logging.getLogger(__name__)
 
@@ -95,6 +97,10 @@ class MedianMinimum:
     def flag(self, which: str | int) -> np.ndarray:
         """Flag the pixels of an image that are above the boundary and exceed all thresholds."""
         return self.criterion.flag(self.observation.image(which), self.observation.statistics)
+
+    def checks(self, mm: MM) -> list[Check]:
+        """Check that the boundary follows its points and lets few clean pixels through."""
+        return list(boundary_checks(self, mm))
 
     def refitted(self, mm: MM) -> MedianMinimum:
         """Fit another boundary to the same clean pixels.

@@ -140,7 +140,10 @@ class Detection:
         found = self.used()
         if self.parameters.mm.mm_seed is not None:
             found.pop("mm_seed", None)  # it was given
-        texts = {name: str(np.round(value, 4).tolist()) for name, value in found.items()}
+        texts = {
+            name: str(value if isinstance(value, int) else np.round(value, 4).tolist())
+            for name, value in found.items()
+        }
         diagram = self.diagram
         if diagram is not None and diagram.nbinom_shape is not None:
             texts["mm_nbinom_shape"] = str(diagram.nbinom_shape)  # with its error

@@ -164,7 +164,7 @@ def test_nothing_is_left_elsewhere(sequence):
 
 def test_log_holds_our_messages_and_the_console_no_debug(sequence):
     log = (sequence.results() / "processing.log").read_text()
-    assert "crdetect.pipeline - INFO" in log
+    assert "crdetect.detectors.each_image - INFO" in log
     assert "numina.recipes.crdetect - INFO - gain = 1.5 (from key GAIN" in log
     assert " - DEBUG - " in log
     assert "DEBUG" not in sequence.text
@@ -344,7 +344,7 @@ def extras(tmp_path_factory, data):
     exposures = read_exposures(Inputs(images=FRAMES, gain=GAIN, rnoise=RDNOISE_E / GAIN), data)
     parameters = crdetect.Parameters.from_mapping({"crmethod": "mmcosmic"})
     detection = crdetect.detect(exposures.stack, exposures.noise, parameters)
-    masks = crmasks_hdul(detection, exposures.header, [], exposures.identities)
+    masks = crmasks_hdul(detection, detection.quality, exposures.header, [], exposures.identities)
     masks.writeto(folder / "masks.fits")
     return folder
 

@@ -69,7 +69,7 @@ def detect_in_each_image(
     """
     detector = make_detector(parameters, resources)
     statistics = observation.statistics
-    keep_clean = parameters.general.uses_mm and parameters.mm.uses_clean_exposures
+    keep_clean = parameters.general.criterion == "mm" and parameters.mm.uses_clean_exposures
     images = {"median2d": statistics.median2d, "mean2d": statistics.mean2d}
     images |= {f"exposure {i}": image for i, image in enumerate(observation.stack.exposures, 1)}
     noises = [observation.typical_noise, observation.typical_noise, *observation.noises]

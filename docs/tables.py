@@ -133,6 +133,7 @@ class ChangeFragments(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make the lists, with the titles that towncrier gives them."""
+        self.env.note_reread()  # a fragment that comes or goes changes no file of the page
         root = Path(self.env.srcdir).parent
         settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
         made = []

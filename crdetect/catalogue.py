@@ -103,7 +103,10 @@ class Product:
 
 
 def _write_text(text: Callable[[DetectionRun], str]) -> Callable[[DetectionRun, Path, int], None]:
-    return lambda run, path, _i: path.write_text(text(run), encoding="utf-8")
+    def write(run: DetectionRun, path: Path, _i: int) -> None:
+        path.write_text(text(run), encoding="utf-8")
+
+    return write
 
 
 def _draw(draw: Callable[[Any, DetectionRun, int], Figure]) -> Callable:
@@ -148,6 +151,15 @@ def _report(run: DetectionRun, path: Path, _i: int) -> None:
 
 def _of_class(name: str, run: DetectionRun) -> list[Feature]:
     return [feature for feature in run.detection.features if feature.class_name == name]
+
+
+def _csv_of_class(name: str, run: DetectionRun) -> str:
+    return features_csv(run.detection.features, name)
+
+
+def _offset(plots: Any, run: DetectionRun, i: int) -> Figure:
+    diagram = run.detection.diagram
+    return plots.crosscorrelation(diagram and diagram.offsets, i)
 
 
 def _has_diagram(run: DetectionRun) -> bool:
@@ -196,7 +208,7 @@ _TABLES = (
             f"mediancr_identified_{name}.csv",
             Shelf.TABLES,
             f"pixels of the features of MEDIANCR of class {name}",
-            _write_text(lambda run, name=name: features_csv(run.detection.features, name)),
+            _write_text(partial(_csv_of_class, name)),
         )
         for name in CLASSES
     ),
@@ -259,7 +271,7 @@ _FIGURES = (
         "xyoffset_crosscorr_{i}.png",
         Shelf.FIGURES,
         "the offset of exposure i, where offsets were measured",
-        _draw(lambda plots, run, i: plots.crosscorrelation(run.detection.diagram.offsets, i)),
+        _draw(_offset),
         _has_measured_offsets,
     ),
     Product(

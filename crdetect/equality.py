@@ -20,17 +20,17 @@ def by_value(cls: _Class) -> _Class:
     shape and equal elements, where NaN equals NaN. The objects have no hash.
     """
 
-    def __eq__(self: Any, other: object) -> bool:  # noqa: N807 (becomes a method)
-        if other.__class__ is not self.__class__:
+    def equal(self: Any, other: object) -> bool:
+        if type(other) is not type(self):
             return NotImplemented
         return all(
             _equal(getattr(self, field.name), getattr(other, field.name))
-            for field in fields(self)
+            for field in fields(cls)
             if field.compare
         )
 
-    cls.__eq__ = __eq__
-    cls.__hash__ = None
+    setattr(cls, "__eq__", equal)  # noqa: B010 (a type checker refuses the assignment)
+    setattr(cls, "__hash__", None)  # noqa: B010
     return cls
 
 

@@ -71,7 +71,8 @@ def _cgroup_quotas() -> Iterator[float]:
     for line in lines:
         number, controllers, path = line.split(":", 2)
         if number == "0":
-            files, base = ("cpu.max",), _CGROUPS
+            files: tuple[str, ...] = ("cpu.max",)
+            base = _CGROUPS
         elif "cpu" in controllers.split(","):
             files, base = ("cpu.cfs_quota_us", "cpu.cfs_period_us"), _CGROUPS / controllers
         else:

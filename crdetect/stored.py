@@ -242,11 +242,12 @@ def apply_masks(
     if use_auxmedian and stored.auxclean is None:
         raise InputError("use_auxmedian: true needs an extension AUXCLEAN, the masks have none")
     check_masks(stack, stored.masks)
+    noises: Noise | list[Noise] = noise
     if set(stored.flux_factors) != {1}:
         stack = divided(stack, stored.flux_factors)
-        noise = [noise.divided(factor) for factor in stored.flux_factors]
+        noises = [noise.divided(factor) for factor in stored.flux_factors]
     statistics = stack.statistics(stored.parameters.general.mm_cr_coincidences, resources)
     auxclean = stored.auxclean if use_auxmedian else None
     return combine(
-        stack, statistics, stored.masks, noise, auxclean, stored.local_medians, resources
+        stack, statistics, stored.masks, noises, auxclean, stored.local_medians, resources
     )

@@ -1,4 +1,4 @@
-"""deepCR (Zhang & Bloom 2020, ApJ 889, 24): a network that finds cosmic rays in one image."""
+"""The network deepCR, which finds cosmic rays in one image (Zhang & Bloom 2020, ApJ 889, 24)."""
 
 from __future__ import annotations
 

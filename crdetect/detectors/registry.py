@@ -141,9 +141,8 @@ def _check_block(block: type[Block], others: list[type[Block]]) -> None:
     without = sorted(name for name in names if not name.startswith(f"{prefix}_"))
     if without:
         raise _UnfitError(f"names of parameters must begin with {prefix}_: {', '.join(without)}")
-    taken = {
-        name for model in (*others, *OWN_BLOCKS.values(), Inputs) for name in model.model_fields
-    }
+    models: list[type[Block]] = [*others, *OWN_BLOCKS.values(), Inputs]
+    taken = {name for model in models for name in model.model_fields}
     if twice := sorted(names & taken):
         raise _UnfitError(f"names of parameters are taken: {', '.join(twice)}")
     silent = sorted(name for name, field in block.model_fields.items() if not field.description)

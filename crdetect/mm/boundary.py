@@ -43,7 +43,7 @@ class Curve:
         one, two = self.spline, other.spline  # scipy compares splines by identity
         return one.k == two.k and np.array_equal(one.t, two.t) and np.array_equal(one.c, two.c)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # that is how a class says it has no hash
 
     @property
     def knots(self) -> np.ndarray:

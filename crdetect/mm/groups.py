@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,7 @@ class _Grid:
         return (np.square(0.5 * self.step * level + rnoise) - rnoise**2) / self.noise.gain
 
 
-def _key(exposure: ExpectedExposure) -> tuple[float, ...]:
+def _key(exposure: ExpectedExposure) -> tuple[Any, ...]:
     """Return the numbers on which the distribution of an exposure at a given signal depends."""
     noise = exposure.noise
     return exposure.factor, noise.gain, noise.rnoise_adu, noise.nbinom_shape

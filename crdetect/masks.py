@@ -1,8 +1,8 @@
-"""Masks: features, thresholds by feature, dilation, regions, codes and classes.
+"""Masks: their features, dilation, regions, codes and classes.
 
 A mask is a boolean (rows, columns) array, True where a cosmic ray is. A *feature* is a group of
-pixels connected by sides or corners (8-connected). Nothing here loops over features: what concerns
-a feature goes through a table indexed by its label.
+pixels connected by sides or corners (8-connected). Properties of features are computed with tables
+indexed by their labels, since loops over many features would be slow.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from crdetect.equality import by_value
 from crdetect.errors import InputError
 
 ACROSS_ONLY, AUX_ONLY, BOTH, ADDED = 2, 3, 4, 1
-"""Codes of a flagged pixel. It was flagged only by the criterion that compares the exposures
-(M.M.Cosmic or joint detection), only by the detector of one image (Aux.Cosmic), by both, or by
-neither: added by the global dilation or by ``pixels_to_be_flagged_as_cr``."""
+"""Codes of a flagged pixel: flagged only by the criterion that compares the exposures (M.M.Cosmic
+or joint detection), flagged only by the detector of one image (Aux.Cosmic), flagged by both, or
+flagged by neither and added by the global dilation or by ``pixels_to_be_flagged_as_cr``."""
 
 CLASSES = ("any4", "only3", "only2", "other")
-"""Classes of features, by the codes of their pixels: at least one pixel of both (any 4); pixels of
-the detector only (only 3); pixels of the criterion only (only 2); any other mixture."""
+"""Classes of features by the codes of their pixels: at least one pixel is flagged by both methods
+(any 4), all flagged pixels are of the detector (only 3), all are of the criterion (only 2), or
+any other mixture. Added pixels do not count."""
 
 
 def code_meanings(detector: str | None, criterion: str | None) -> dict[int, str]:
-    """Say what each code means, in words.
+    """Return the meaning of each code in words.
 
     Parameters
     ----------
     detector, criterion : str or None
-        What people call the detector of one image and the criterion that compares the exposures;
-        None for one that takes no part.
+        Names, as people read them, of the detector of one image and of the criterion that compares
+        the exposures; None for one that takes no part.
     """
     return {
         ADDED: "added by dilation or by the user",
@@ -45,7 +46,7 @@ def code_meanings(detector: str | None, criterion: str | None) -> dict[int, str]
 
 
 def class_meanings(codes: dict[int, str]) -> dict[str, str]:
-    """Say what each class of features means, from what the codes mean."""
+    """Return the meaning of each class of features in words, given those of the codes."""
     return {
         "any4": f"with pixels found by {codes[BOTH]}",
         "only3": f"found by {codes[AUX_ONLY]}",
@@ -62,14 +63,14 @@ def label_features(mask: np.ndarray) -> tuple[int, np.ndarray]:
     n : int
         Number of features.
     labels : (rows, columns) array of int32
-        0 outside, 1…n in the features.
+        Labels 1…n of the features, and 0 outside.
     """
     n, labels = cv2.connectedComponents(as_uint8(mask), connectivity=8, ltype=cv2.CV_32S)
     return n - 1, labels
 
 
 def features_touching(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Keep the features of a mask that hold at least one pixel of ``seeds``."""
+    """Keep the features of a mask that contain at least one pixel of ``seeds``."""
     n, labels = label_features(mask)
     kept = np.zeros(n + 1, bool)
     kept[labels[seeds & mask]] = True
@@ -77,7 +78,7 @@ def features_touching(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 
 def dilate(mask: np.ndarray, times: int) -> np.ndarray:
-    """Dilate a mask by its 8 neighbours, so many times."""
+    """Dilate a mask by the 8 neighbours of its pixels, a given number of times."""
     times = min(times, max(mask.shape))
     if times == 0:
         return mask
@@ -85,27 +86,27 @@ def dilate(mask: np.ndarray, times: int) -> np.ndarray:
 
 
 def as_uint8(mask: np.ndarray) -> np.ndarray:
-    """See a mask as 0 and 1 without copying it where possible."""
+    """View a mask as an array of 0 and 1, without a copy where possible."""
     return np.ascontiguousarray(mask, dtype=bool).view(np.uint8)
 
 
 def region_mask(
     regions: Iterable[tuple[int, int, int, int]] | None, shape: tuple[int, int], name: str
 ) -> np.ndarray:
-    """Mark regions ``[xmin, xmax, ymin, ymax]`` (FITS pixels, inclusive).
+    """Make a mask of regions ``[xmin, xmax, ymin, ymax]`` (FITS pixels, inclusive).
 
-    The name of the parameter that holds them is for the error message.
+    The name is that of the parameter that lists the regions; the error message contains it.
 
     Raises
     ------
     InputError
-        If a region leaves the image.
+        If a region is not inside the image.
     """
     marked = np.zeros(shape, bool)
     for xmin, xmax, ymin, ymax in regions or ():
         if xmax > shape[1] or ymax > shape[0]:
             raise InputError(
-                f"{name}: [{xmin}, {xmax}, {ymin}, {ymax}] leaves the image "
+                f"{name}: the region [{xmin}, {xmax}, {ymin}, {ymax}] is not inside the image "
                 f"[1, {shape[1]}, 1, {shape[0]}] (xmin, xmax, ymin, ymax)"
             )
         marked[ymin - 1 : ymax, xmin - 1 : xmax] = True
@@ -115,20 +116,20 @@ def region_mask(
 def pixel_mask(
     pixels: Iterable[tuple[int, int]] | None, shape: tuple[int, int], name: str
 ) -> np.ndarray:
-    """Mark pixels ``[x, y]`` (FITS).
+    """Make a mask of pixels ``[x, y]`` (FITS).
 
-    The name of the parameter that holds them is for the error message.
+    The name is that of the parameter that lists the pixels; the error message contains it.
 
     Raises
     ------
     InputError
-        If a pixel is outside the image.
+        If a pixel is not inside the image.
     """
     x, y = np.array(list(pixels or ()), int).reshape(-1, 2).T
     outside = (x > shape[1]) | (y > shape[0])
     if outside.any():
         raise InputError(
-            f"{name}: [{x[outside][0]}, {y[outside][0]}] leaves the image "
+            f"{name}: the pixel [{x[outside][0]}, {y[outside][0]}] is not inside the image "
             f"[1, {shape[1]}, 1, {shape[0]}] (xmin, xmax, ymin, ymax)"
         )
     marked = np.zeros(shape, bool)
@@ -139,13 +140,13 @@ def pixel_mask(
 @by_value
 @dataclass(frozen=True)
 class Selection:
-    """What the user decides about pixels, whatever is detected.
+    """Pixels that the user excludes from the masks or adds to them, whatever is detected.
 
     Attributes
     ----------
     skipped, flagged, ignored : (rows, columns) arrays of bool
-        Regions where nothing is detected, pixels flagged and pixels never flagged. A flagged
-        pixel is flagged in a skipped region too.
+        Pixels of regions where nothing is detected, pixels that are always flagged, and pixels that
+        are never flagged. A pixel to be flagged is flagged in a skipped region, too.
     """
 
     skipped: np.ndarray
@@ -153,11 +154,11 @@ class Selection:
     ignored: np.ndarray
 
     def detectable(self, mask: np.ndarray) -> np.ndarray:
-        """Take skipped regions and ignored pixels out of a mask."""
+        """Remove skipped regions and ignored pixels from a mask."""
         return mask & ~self.skipped & ~self.ignored
 
     def complete(self, detected: np.ndarray, dilation: int) -> np.ndarray:
-        """Add the flagged pixels, dilate, and keep the other decisions."""
+        """Add the pixels to be flagged, dilate, and remove skipped and ignored pixels."""
         grown = dilate(detected | self.flagged, dilation)
         return self.detectable(grown) | self.flagged
 
@@ -170,8 +171,8 @@ class Hits:
     Attributes
     ----------
     aux, across : (rows, columns) arrays of bool
-        Flagged by the detector of one image, and by the criterion that compares the exposures:
-        the Median-Minimum diagram or joint detection.
+        Pixels flagged by the detector of one image, and pixels flagged by the criterion that
+        compares the exposures: the Median-Minimum diagram or joint detection.
     """
 
     aux: np.ndarray
@@ -179,11 +180,11 @@ class Hits:
 
     @property
     def union(self) -> np.ndarray:
-        """Flagged by either."""
+        """Pixels flagged by either method."""
         return self.aux | self.across
 
     def codes(self, mask: np.ndarray) -> np.ndarray:
-        """Codes (uint8) of the pixels of a final mask, 0 outside."""
+        """Return the codes (uint8) of the pixels of a final mask, 0 outside of it."""
         codes = np.where(mask, np.uint8(ADDED), np.uint8(0))
         codes[mask & self.across] = ACROSS_ONLY
         codes[mask & self.aux] = AUX_ONLY
@@ -194,14 +195,14 @@ class Hits:
 @by_value
 @dataclass(frozen=True)
 class ImageHits:
-    """Pixels that each method flagged in every image, before the global dilation.
+    """Pixels that each method flagged in each image, before the global dilation.
 
     Attributes
     ----------
     median, mean : Hits
-        In median2d and in mean2d.
+        Pixels flagged in median2d and in mean2d.
     exposures : tuple of N Hits
-        In each exposure.
+        Pixels flagged in each exposure.
     """
 
     median: Hits
@@ -212,16 +213,16 @@ class ImageHits:
 @by_value
 @dataclass(frozen=True)
 class Feature:
-    """One feature of a mask.
+    """One feature of a mask: its class, its pixels and their codes.
 
     Attributes
     ----------
     number : int
-        From 1.
+        Number of the feature, from 1.
     class_name : str
-        One of `CLASSES`.
+        Class of the feature, one of `CLASSES`.
     y, x : arrays of int
-        Its pixels (from 0), sorted by row, then column.
+        Rows and columns of its pixels (from 0), sorted by row, then column.
     code : array of uint8
         Code of each pixel.
     """
@@ -236,14 +237,15 @@ class Feature:
 @by_value
 @dataclass(frozen=True)
 class Features:
-    """The features of a mask with their codes.
+    """The features of a mask: their pixels, labels and codes.
 
     Attributes
     ----------
     y, x : arrays of int
-        Pixels of all features (from 0), sorted by feature, then row, then column.
+        Rows and columns of the pixels of all features (from 0), sorted by feature, then row, then
+        column.
     label : array of int
-        Feature of each pixel, from 1.
+        Number of the feature of each pixel, from 1.
     code : array of uint8
         Code of each pixel.
     """
@@ -255,12 +257,12 @@ class Features:
 
     @classmethod
     def of(cls, codes: np.ndarray) -> Features:
-        """Group the coded pixels of an image."""
+        """Group the pixels with a code above 0 into features."""
         return cls.where(codes > 0, codes)
 
     @classmethod
     def where(cls, mask: np.ndarray, codes: np.ndarray) -> Features:
-        """Group the pixels of a mask, whatever their codes."""
+        """Group the pixels of a mask into features, whatever their codes."""
         _, labels = label_features(mask)
         y, x = np.nonzero(mask)
         label = labels[y, x]
@@ -274,15 +276,15 @@ class Features:
     def __iter__(self) -> Iterator[Feature]:
         ends = np.flatnonzero(np.diff(self.label, append=len(self) + 1)) + 1
         parts = (np.split(array, ends[:-1]) for array in (self.y, self.x, self.code))
-        each = zip(self.classes, *parts, strict=False)  # nothing splits into one empty part
+        each = zip(self.classes, *parts, strict=False)  # an empty array splits into one empty part
         for number, (index, y, x, code) in enumerate(each, start=1):
             yield Feature(number, CLASSES[index], y, x, code)
 
     @cached_property
     def classes(self) -> np.ndarray:
-        """Class of each feature (index in `CLASSES`), for features 1…n.
+        """Class of each feature 1…n, as an index into `CLASSES`.
 
-        Added pixels do not count: a feature of pixels by aux, dilated, is still *only3*.
+        Added pixels do not count: a dilated feature of the detector alone is still *only3*.
         """
         holds = {
             code: np.bincount(self.label[self.code == code], minlength=len(self) + 1)[1:] > 0
@@ -298,11 +300,11 @@ class Features:
         return {name: int(n) for name, n in zip(CLASSES, number, strict=True)}
 
     def rows(self) -> np.ndarray:
-        """Rows ``number of the feature, x, y (FITS), code`` of all pixels."""
+        """Return a table of all pixels: number of the feature, x, y (FITS) and code."""
         return np.column_stack([self.label, self.x + 1, self.y + 1, self.code])
 
     def of_class(self, name: str) -> np.ndarray:
-        """Rows of the features of one class; a number is used in one class only."""
+        """Return the rows of the table that belong to features of one class."""
         return self.rows()[(self.classes == CLASSES.index(name))[self.label - 1]]
 
 
@@ -314,13 +316,13 @@ class Masks:
     Attributes
     ----------
     mediancr : (rows, columns) array of bool
-        Pixels where the median is wrong: hit in at least two exposures.
+        Pixels at which cosmic rays affect the median: of three exposures, hit in two or three.
     meancrt : (rows, columns) array of bool
-        Pixels where the mean is wrong: hit in at least one.
+        Pixels at which cosmic rays affect the mean: hit in any exposure.
     crmasks : (N, rows, columns) array of bool
         Pixels hit in each exposure.
     meancr : (rows, columns) array of bool
-        What the detector still finds in the mean of the unmasked exposures.
+        Pixels that the detector of one image flags in the mean of the unmasked exposures.
     """
 
     mediancr: np.ndarray

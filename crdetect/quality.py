@@ -1,103 +1,74 @@
-"""Is the result to be trusted? Checks of the masks, of the boundary, and of the exposures.
+"""Quality of a result: checks of the masks, of the boundary, and of how far the exposures differ.
 
-Exposures are compared with what the parameters say of them: flux factors, offsets, photon
-statistics and read noise. What is measured here changes no mask.
+The exposures are compared with what the parameters say of them: flux factors, offsets, photon
+statistics and read noise. The checks change no mask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import IntEnum
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from crdetect.equivalence.flux import measure_flux
-from crdetect.equivalence.nbinom import measure_nbinom_shape
+from crdetect.equivalence.flux import measure_flux_if_bright
+from crdetect.equivalence.model import ExposureModel
+from crdetect.equivalence.nbinom import measure_nbinom_shape_if_bright
 from crdetect.equivalence.observation import Observation
 from crdetect.equivalence.offsets import LEAST_SIDE_PX, measure_offsets
-from crdetect.errors import InputError
 from crdetect.masks import Masks
-from crdetect.mm.diagram import BINS
-from crdetect.mm.method import MedianMinimum
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
+from crdetect.verdict import AtMost, Check, NearOne, Quality, Verdict, WithinFactor
 
-_TILE_PX = 384  # side of the part of the image where offsets are measured
-_NEAR_PX, _PEAK_SIGMA = 5, 5.0  # what exceeds the median of so many pixels around is a peak
-_LEAST_PIXELS = 3000  # fewer do not tell the noise
-_MOST_PIXELS = 400_000  # more make medians and fits no better
-_FAINT_PERCENT, _BRIGHT_PERCENT = 30.0, 99.9
-_MATCHED_PERCENT = 99.0
-_TELLING = 0.1  # relative error of a read noise that tells something
-_NORMAL_MAD = 0.6745  # median absolute deviation of a normal distribution
+if TYPE_CHECKING:
+    from crdetect.mm.method import MedianMinimum
 
+# Limits of the checks. They were chosen by hand: equivalent exposures, simulated, are GOOD, and the
+# differences in tests/test_quality.py are found. They change no mask.
 
-class Verdict(IntEnum):
-    """How good a result is; the names are numina's."""
+# Fraction of the pixels that is masked.
+_FRACTION_IN_MEDIANCR = AtMost(good=0.01, bad=0.1)
+_FRACTION_IN_CRMASK = AtMost(good=0.1, bad=0.3)
+_FRACTION_IN_ALL_CRMASKS = AtMost(good=5e-4, bad=0.01)
+# Standard deviation of the fitted noise model divided by that of photon and read noise.
+_FITTED_NOISE = AtMost(good=2.0, bad=5.0)
+# Read noise measured in differences of exposures, divided by rnoise.
+_READ_NOISE = WithinFactor(good=1.4, bad=2.5)
+# Flux of an exposure relative to the median flux, divided by its flux factor.
+_FLUX = NearOne(good=0.03, bad=0.1)
+# Offset of an exposure from the median, in pixels.
+_OFFSET_PX = AtMost(good=0.1, bad=0.5)
+# Scatter of bright pixels among the exposures, divided by the expected noise.
+_SCATTER = AtMost(good=1.3, bad=2.0)
+# Scatter of faint pixels in differences of exposures, divided by the noise of gain and rnoise.
+_FAINT_NOISE = WithinFactor(good=1.25, bad=2.0)
 
-    GOOD = 0
-    PARTIAL = 1
-    BAD = 2
+# Constants of the measurements, chosen by hand as well.
 
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at.
-
-    Attributes
-    ----------
-    name : str
-        What it is.
-    value : float
-        What was found.
-    accepted : str
-        What is good, and what is bad.
-    verdict : Verdict
-        The judgement.
-    advice : str
-        What to do if it is not good.
-    """
-
-    name: str
-    value: float
-    accepted: str
-    verdict: Verdict
-    advice: str
-
-    def __str__(self):
-        return f"{self.verdict.name}: {self.name} is {self.value:.3g}; {self.accepted}"
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Plain values, for a file."""
-        return asdict(self) | {"value": float(f"{self.value:.4g}"), "verdict": self.verdict.name}
-
-
-@dataclass(frozen=True)
-class Quality:
-    """All checks of a run."""
-
-    checks: tuple[Check, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict:
-        """That of the worst check."""
-        return max((check.verdict for check in self.checks), default=Verdict.GOOD)
-
-    @property
-    def reasons(self) -> list[str]:
-        """What is not good, the worst first, and what to do about it."""
-        wrong = [check for check in self.checks if check.verdict > Verdict.GOOD]
-        wrong.sort(key=lambda check: -check.verdict)
-        return [f"{check}. {check.advice}" for check in wrong]
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Plain values, for a file."""
-        checks = [check.to_mapping() for check in self.checks]
-        return {"verdict": self.verdict.name, "reasons": self.reasons, "checks": checks}
+# Side of the part of the image in which offsets are measured, in pixels: it limits the time.
+_TILE_PX = 384
+# Side of the box, in pixels, around a pixel whose highest median limits the pixel's value; and the
+# height above that median, in units of the noise, at which values are clipped.
+_PEAK_BOX_PX, _PEAK_SIGMA = 5, 5.0
+# Minimum number of usable pixels for the check of faint ones: 30 % of them give the scatter of a
+# difference of two exposures to 4 %.
+_LEAST_PIXELS = 3000
+# Maximum number of pixels: it limits the time.
+_MOST_PIXELS = 400_000
+# Percentile of the median image below which a pixel counts as faint.
+_FAINT_PERCENT = 30.0
+# Percentile of the signal at which the scatter of bright pixels is judged.
+_BRIGHT_PERCENT = 99.9
+# Percentile of the pixels at which the fitted noise model is judged.
+_FITTED_PERCENT = 99.0
+# Maximum relative error of a measured read noise that is judged.
+_LARGEST_ERROR = 0.1
+# Median absolute deviation of a normal distribution, in units of its standard deviation.
+_NORMAL_MAD = 0.6745
 
 
 def assess(
@@ -107,7 +78,7 @@ def assess(
     diagram: MedianMinimum | None,
     parameters: Parameters,
 ) -> Quality:
-    """Judge a result.
+    """Check the result of a detection.
 
     Parameters
     ----------
@@ -118,244 +89,219 @@ def assess(
     masks : Masks
         The masks.
     diagram : MedianMinimum or None
-        The diagram with its boundary, where there is one.
+        The diagram with its boundary; None if M.M.Cosmic took no part.
     parameters : Parameters
-        Those of the run.
+        The parameters of the run.
 
     Returns
     -------
     Quality
-        The checks. What cannot be measured (flux, without bright pixels) is not among them.
+        The checks. A quantity that cannot be measured, such as the flux without bright pixels, is
+        not among them.
     """
-    checks = [*_of_masks(masks)]
-    checks += [] if diagram is None else _of_boundary(diagram, parameters)
-    return Quality((*checks, *_of_equivalence(observation, detected, masks, diagram, parameters)))
+    checks = [*_mask_checks(masks)]
+    checks += [] if diagram is None else diagram.checks(parameters.mm)
+    checks += _exposure_checks(observation, detected, masks, diagram, parameters)
+    return Quality(tuple(checks))
 
 
 def assess_stored(masks: Masks, made: Verdict | None, forced: str | None) -> Quality:
-    """Judge masks that were made before.
+    """Check masks that were made in an earlier run.
 
     Parameters
     ----------
     masks : Masks
         The masks.
     made : Verdict or None
-        That of the run that made them, where it is known.
+        The verdict of the run that made them; None if it is unknown.
     forced : str or None
-        How the exposures differ from those of that run, where they do.
+        How the exposures differ from those of that run; None if they do not.
+
+    Returns
+    -------
+    Quality
+        The checks of the masks, and the verdict of the earlier run.
     """
-    checks = [*_of_masks(masks)]
+    checks = [*_mask_checks(masks)]
     if made is not None:
         checks.append(
             Check(
                 "verdict of the run that made the masks",
                 float(made),
-                "0 is GOOD, 1 PARTIAL, 2 BAD",
+                "0 means GOOD, 1 PARTIAL, 2 BAD",
                 made,
-                "Its reasons are in the HISTORY of the masks",
+                "The reasons are in the HISTORY of the masks",
             )
         )
     if forced is not None:
         checks.append(
             Check(
-                "masks of other exposures",
+                "use of masks that were made from other exposures (0: no, 1: yes)",
                 1.0,
                 "good at 0",
                 Verdict.PARTIAL,
-                f"It was forced: {forced}",
+                f"The masks were applied because this was forced: {forced}",
             )
         )
     return Quality(tuple(checks))
 
 
-def _judge(value: float, good: float, bad: float) -> Verdict:
-    """Judge a value that should be small."""
-    return Verdict(int(value > good) + int(value > bad))
-
-
 # ---------------------------------------------------------------------------------------------
-# Masks and boundary
+# Masks
 
 
-def _of_masks(masks: Masks) -> Iterator[Check]:
+def _mask_checks(masks: Masks) -> Iterator[Check]:
+    """Check the fractions of the pixels that are masked."""
     size = masks.mediancr.size
-    share = np.count_nonzero(masks.mediancr) / size
-    yield Check(
-        "share of the pixels in MEDIANCR",
-        share,
-        "good up to 0.01, bad above 0.1",
-        _judge(share, 0.01, 0.1),
-        "So many pixels are seldom hit twice: look at diagnostic_mediancr.png and raise the "
-        "thresholds, or let the method allow for exposures that differ",
+    yield Check.of(
+        "fraction of pixels masked in MEDIANCR",
+        np.count_nonzero(masks.mediancr) / size,
+        _FRACTION_IN_MEDIANCR,
+        "More pixels are masked than are likely to be hit in several exposures: look at "
+        "diagnostic_mediancr.png and raise the thresholds, or use a method that allows for "
+        "differences between the exposures",
     )
-    shares = [np.count_nonzero(crmask) / size for crmask in masks.crmasks]
-    worst = int(np.argmax(shares))
-    yield Check(
-        f"share of the pixels in CRMASK{worst + 1}, the fullest",
-        shares[worst],
-        "good up to 0.1, bad above 0.3",
-        _judge(shares[worst], 0.1, 0.3),
-        f"Look at diagnostic_crmask{worst + 1}.png; raise the thresholds of the detector",
+    fractions = [np.count_nonzero(crmask) / size for crmask in masks.crmasks]
+    worst = int(np.argmax(fractions))
+    yield Check.of(
+        f"largest fraction of pixels masked in one exposure (CRMASK{worst + 1})",
+        fractions[worst],
+        _FRACTION_IN_CRMASK,
+        f"Look at diagnostic_crmask{worst + 1}.png and raise the thresholds of the detector",
     )
-    share = np.count_nonzero(masks.crmasks.all(axis=0)) / size
-    yield Check(
-        "share of the pixels masked in all exposures",
-        share,
-        "good up to 0.0005, bad above 0.01",
-        _judge(share, 5e-4, 1e-2),
-        "No exposure is left there: the combinations take the minimum or AUXCLEAN; see MAP",
+    yield Check.of(
+        "fraction of pixels masked in all exposures",
+        np.count_nonzero(masks.crmasks.all(axis=0)) / size,
+        _FRACTION_IN_ALL_CRMASKS,
+        "No unmasked exposure is left at these pixels: the combined images hold the minimum or "
+        "AUXCLEAN there",
     )
-
-
-def _of_boundary(diagram: MedianMinimum, parameters: Parameters) -> Iterator[Check]:
-    mm, curve = parameters.mm, diagram.criterion.boundary.curve
-    above = _number_above(diagram)
-    # a boundary through its points leaves one pixel of all sets in each column above it
-    through_points = BINS / mm.mm_nsimulations
-    good = 2 * max(through_points, mm.mm_false_pixels or 0)
-    yield Check(
-        "number of clean pixels expected above the boundary",
-        above,
-        f"good up to {good:.3g}, bad above {10 * good:.3g}",
-        _judge(above, good, 10 * good),
-        "The boundary does not follow its points: look at diagnostic_histogram2d.png and change "
-        "mm_knots_splfit, mm_ydiag_max or the fixed points",
-    )
-    points = diagram.criterion.boundary.points
-    used = points.y > 0
-    if used.any():
-        ratio = float(np.median(curve(points.x[used]) / points.y[used]))
-        yield Check(
-            "height of the boundary relative to its points",
-            ratio,
-            "good up to 2, bad above 4",
-            _judge(ratio, 2.0, 4.0),
-            "The boundary lies far above clean pixels: look at diagnostic_histogram2d.png and "
-            "change mm_weight_boundary_extension or the fixed points",
-        )
-
-
-def _number_above(diagram: MedianMinimum) -> float:
-    """Clean pixels above the boundary: as computed, or else as simulated."""
-    if diagram.expected_above is not None:
-        return diagram.expected_above
-    clean = diagram.clean
-    x, y = (
-        0.5 * (edges[1:] + edges[:-1]) for edges in (clean.limits.x_edges, clean.limits.y_edges)
-    )
-    return float(clean.counts[y[:, np.newaxis] > diagram.criterion.boundary(x)].sum())
 
 
 # ---------------------------------------------------------------------------------------------
-# Equivalence
+# Differences between the exposures
 
 
-def _of_equivalence(
+def _exposure_checks(
     observation: Observation,
     detected: np.ndarray,
     masks: Masks,
     diagram: MedianMinimum | None,
     parameters: Parameters,
 ) -> Iterator[Check]:
-    """Compare the exposures with each other, as far as the parameters do not allow for that."""
-    if observation.exposure_model is not None:  # the differences were measured, and allowed for
-        yield from _of_exposure_model(observation)
+    """Check the differences between the exposures for which the parameters do not allow."""
+    if observation.exposure_model is not None:  # the differences were fitted and allowed for
+        yield from _model_checks(observation, observation.exposure_model)
         return
     usable = ~masks.meancrt & ~detected & np.isfinite(observation.stack.exposures).all(axis=0)
     advice = _Advice(parameters)
-    yield from _of_flux(observation, usable, advice)
-    yield from _of_offsets(observation, diagram, advice)
-    yield from _of_spread(observation, usable, diagram, advice)
-    yield from _of_faint_pixels(observation, usable)
+    yield from _flux_check(observation, usable, advice)
+    yield from _offset_check(observation, diagram, advice)
+    yield from _scatter_check(observation, usable, diagram, advice)
+    yield from _faint_noise_check(observation, usable)
 
 
-def _of_exposure_model(observation: Observation) -> Iterator[Check]:
-    """Judge what is left of the differences, and the read noise as measured."""
-    exposure_model = observation.exposure_model
-    ratio = float(np.sqrt(np.percentile(exposure_model.inflation[::4, ::4], _MATCHED_PERCENT)))
-    yield Check(
-        f"noise used relative to photons and read noise, in {_MATCHED_PERCENT:g} % of the pixels",
-        ratio,
-        "good up to 2, bad above 5",
-        _judge(ratio, 2.0, 5.0),
+def _model_checks(observation: Observation, model: ExposureModel) -> Iterator[Check]:
+    """Check the noise that the fitted model adds, and the read noise that it measures."""
+    yield Check.of(
+        "fitted noise relative to photon and read noise "
+        f"({_FITTED_PERCENT:g}th percentile of the pixels)",
+        float(np.sqrt(np.percentile(model.inflation[::4, ::4], _FITTED_PERCENT))),
+        _FITTED_NOISE,
         "The exposures differ in ways that could not be matched: look at diagnostic_noise.png; "
-        "weak hits are lost there",
+        "weak hits are missed where the fitted noise is high",
     )
-    measured, error = exposure_model.noise_model.measured_rnoise_e
-    told = float(np.sqrt(np.mean(np.square(observation.noises[0].rnoise_e))))
-    if told == 0 or not error < _TELLING * max(measured, told):
+    measured, error = model.noise_model.measured_rnoise_e
+    given = float(np.sqrt(np.mean(np.square(observation.noises[0].rnoise_e))))
+    if given == 0 or not error < _LARGEST_ERROR * max(measured, given):
         return
-    ratio = measured / told
-    yield Check(
-        "read noise, from differences of exposures, relative to rnoise",
-        ratio,
-        "good from 0.7 to 1.4, bad below 0.4 or above 2.5",
-        _judge(abs(np.log(max(ratio, 1e-9))), np.log(1.4), np.log(2.5)),
-        f"Check gain and rnoise: it would be {measured:.3g} e",
+    yield Check.of(
+        "read noise measured in differences of exposures, relative to rnoise",
+        measured / given,
+        _READ_NOISE,
+        f"Check gain and rnoise: the measured read noise is {measured:.3g} e",
     )
 
 
 @dataclass(frozen=True)
 class _Advice:
-    """What the parameters allow for already, and what else they could."""
+    """What the user can do about exposures that differ, beyond what the parameters do already.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        The parameters of the run.
+    """
 
     parameters: Parameters
 
     @property
     def wide(self) -> bool:
-        """Whether the photon statistics allow for any difference."""
+        """Whether the photon statistics allow for differences of any kind."""
         general, mm = self.parameters.general, self.parameters.mm
-        return general.uses_mm and mm.mm_photon_distribution == "nbinom"
+        return general.criterion == "mm" and mm.mm_photon_distribution == "nbinom"
 
     @property
     def single(self) -> bool:
-        """Whether each exposure is compared with what is expected of itself."""
-        return self.parameters.general.uses_mm and self.parameters.mm.mm_synthetic == "single"
+        """Whether the expected signal of each exposure comes from that exposure alone."""
+        return (
+            self.parameters.general.criterion == "mm"
+            and self.parameters.mm.mm_synthetic == "single"
+        )
 
     @property
     def worst(self) -> Verdict:
-        """The worst that differences of flux or position can do."""
-        harmless = self.wide or self.single or not self.parameters.general.uses_mm
+        """The worst verdict on differences of flux or position."""
+        harmless = self.wide or self.single or self.parameters.general.criterion != "mm"
         return Verdict.PARTIAL if harmless else Verdict.BAD
 
     def __call__(self, first: str = "", kappa: float | None = None) -> str:
-        """Tell what to use, as far as it is not used."""
+        """Advise parameters that are not used yet.
+
+        Parameters
+        ----------
+        first : str
+            Parameter that allows for the difference that was found; empty if it is used already.
+        kappa : float, optional
+            Measured shape κ of the negative binomial distribution.
+        """
         uses = [first] if first else []
-        if self.parameters.general.uses_mm and not self.wide:
+        if self.parameters.general.criterion == "mm" and not self.wide:
             measured = "" if kappa is None else f" (here {kappa:.3g})"
             uses.append(f"mm_photon_distribution: nbinom with mm_nbinom_shape: auto{measured}")
         text = "The exposures are not equivalent"
         if uses:
             return f"{text}: use {', and '.join(uses)}; or crmethod: joint, which matches them"
-        return f"{text}; look at diagnostic_mediancr.png for what is flagged because of that"
+        return f"{text}: look at diagnostic_mediancr.png for pixels that are flagged because of it"
 
 
-def _of_flux(observation: Observation, usable: np.ndarray, advice: _Advice) -> Iterator[Check]:
-    statistics = observation.statistics
-    try:
-        flux = measure_flux(observation.stack, observation.noises[0], statistics.median2d, usable)
-    except InputError:  # too few bright pixels to tell
+def _flux_check(observation: Observation, usable: np.ndarray, advice: _Advice) -> Iterator[Check]:
+    """Check the flux of the exposure that differs most from its flux factor."""
+    flux = measure_flux_if_bright(
+        observation.stack, observation.noises[0], observation.statistics.median2d, usable
+    )
+    if flux is None:
         return
     ratios = np.array(flux.factors) / observation.factors * np.median(observation.factors)
     worst = int(np.argmax(np.abs(ratios - 1)))
-    ratio = float(ratios[worst])
     general = advice.parameters.general
     known = general.flux_factor is not None
     factor = "flux_factor: auto"
-    factor += "" if general.uses_mm else " with apply_flux_factor_to: original"
-    yield Check(
-        f"flux of exposure {worst + 1}, the most different one, relative to the "
+    factor += "" if general.criterion == "mm" else " with apply_flux_factor_to: original"
+    yield Check.of(
+        f"flux of exposure {worst + 1} (which differs most) relative to the "
         + ("median and to its flux_factor" if known else "median"),
-        ratio,
-        "good within 3 % of 1, bad beyond 10 %",
-        min(_judge(abs(ratio - 1), 0.03, 0.1), advice.worst),
+        float(ratios[worst]),
+        _FLUX,
         advice("" if known else factor),
+        advice.worst,
     )
 
 
-def _of_offsets(
+def _offset_check(
     observation: Observation, diagram: MedianMinimum | None, advice: _Advice
 ) -> Iterator[Check]:
+    """Check the offset of the exposure that differs most from the offset allowed for."""
     median = observation.statistics.median2d
     if min(median.shape) < LEAST_SIDE_PX:
         return
@@ -370,28 +316,29 @@ def _of_offsets(
     distances = np.hypot(*(found.xy_px - expected).T)
     worst = int(np.argmax(distances))
     general, mm = advice.parameters.general, advice.parameters.mm
-    used = advice.single or mm.has_offsets or not general.uses_mm
+    used = advice.single or mm.has_offsets or general.criterion != "mm"
     y, x = (
         f"{part.start + 1}, {part.start + size}"
         for part, size in zip(region, images[0].shape, strict=True)
     )
-    yield Check(
-        f"offset in pixels of exposure {worst + 1}, the most different one, from the median"
-        + (" and from its offset allowed for" if expected.any() else ""),
+    yield Check.of(
+        f"offset of exposure {worst + 1} (which differs most) from the median"
+        + (" and from the offset allowed for, in pixels" if expected.any() else ", in pixels"),
         float(distances[worst]),
-        "good up to 0.1, bad above 0.5",
-        min(_judge(distances[worst], 0.1, 0.5), advice.worst),
+        _OFFSET_PX,
         advice("" if used else f"mm_crosscorr_region: [{x}, {y}]"),
+        advice.worst,
     )
 
 
 def _without_peaks(observation: Observation, region: tuple[slice, slice]) -> list[np.ndarray]:
-    """Cut the exposures, with cosmic rays cut off above the highest median around.
+    """Cut a region out of the exposures, and clip cosmic rays there.
 
-    The masks are of no use here: where exposures differ, they hold the differences too.
+    A value is clipped at 5 σ above the highest median around. The masks do not serve here: if
+    exposures differ, pixels are also masked because of the differences that are to be measured.
     """
     median = np.nan_to_num(observation.statistics.median2d[region])
-    highest = cv2.dilate(median, np.ones((_NEAR_PX, _NEAR_PX), np.uint8))
+    highest = cv2.dilate(median, np.ones((_PEAK_BOX_PX, _PEAK_BOX_PX), np.uint8))
     images = []
     for exposure, noise in zip(observation.stack.exposures, observation.noises, strict=True):
         image = np.where(np.isnan(exposure[region]), median, exposure[region])
@@ -401,11 +348,12 @@ def _without_peaks(observation: Observation, region: tuple[slice, slice]) -> lis
 
 
 def _most_structured(image: np.ndarray) -> tuple[slice, slice]:
-    """Choose the part of an image with the most structure in both directions."""
+    """Choose the tile of an image that has the steepest gradients along both axes."""
     energies = []
     for axis in (0, 1):
         gradient = np.square(np.diff(image, axis=axis, append=0.0)[:-1, :-1])
-        # cosmic rays and hot pixels have steep gradients too, but few
+        # the gradients of cosmic rays and hot pixels are steep too, but they are few: they are
+        # clipped at the 99th percentile
         energies.append(np.minimum(gradient, np.percentile(gradient[::7, ::7], 99)))
     starts = [_starts(size) for size in image.shape]
     tiles = [(slice(y, y + _TILE_PX), slice(x, x + _TILE_PX)) for y in starts[0] for x in starts[1]]
@@ -416,35 +364,33 @@ def _starts(size: int) -> list[int]:
     return list(range(0, max(size - _TILE_PX, 0) + 1, _TILE_PX // 2))
 
 
-def _of_spread(
+def _scatter_check(
     observation: Observation, usable: np.ndarray, diagram: MedianMinimum | None, advice: _Advice
 ) -> Iterator[Check]:
-    """Compare the spread of bright pixels with the photon statistics."""
+    """Check the scatter of bright pixels among the exposures against the photon statistics."""
     values, noises = _values(observation, _some(usable))
-    try:
-        kappa = measure_nbinom_shape(values, noises).value
-    except InputError:  # too few bright pixels to tell
+    measured = measure_nbinom_shape_if_bright(values, noises)
+    if measured is None:
         return
     expected = np.inf
     if advice.wide:
-        measured = diagram is not None and diagram.shape is not None
-        expected = diagram.shape.value if measured else advice.parameters.mm.mm_nbinom_shape
+        used = {} if diagram is None else diagram.used()
+        expected = used.get("mm_nbinom_shape", advice.parameters.mm.mm_nbinom_shape)
     bright = max(float(np.percentile(np.mean(values, axis=0), _BRIGHT_PERCENT)), 0.0)
     photons = float(np.mean([np.mean(noise.variance_adu2(bright)) for noise in noises]))
-    variances = [photons + bright**2 / shape for shape in (kappa, expected)]
-    ratio = float(np.sqrt(variances[0] / variances[1]))
-    harmless = advice.single or not advice.parameters.general.uses_mm
-    yield Check(
-        "spread of bright pixels among exposures, relative to the noise expected,",
-        ratio,
-        "good up to 1.3, bad above 2",
-        min(_judge(ratio, 1.3, 2.0), Verdict.PARTIAL if harmless else Verdict.BAD),
-        advice(kappa=kappa),
+    variances = [photons + bright**2 / shape for shape in (measured.value, expected)]
+    harmless = advice.single or advice.parameters.general.criterion != "mm"
+    yield Check.of(
+        "scatter of bright pixels among the exposures relative to the expected noise",
+        float(np.sqrt(variances[0] / variances[1])),
+        _SCATTER,
+        advice(kappa=measured.value),
+        Verdict.PARTIAL if harmless else Verdict.BAD,
     )
 
 
-def _of_faint_pixels(observation: Observation, usable: np.ndarray) -> Iterator[Check]:
-    """Compare the noise of faint pixels with read noise and gain."""
+def _faint_noise_check(observation: Observation, usable: np.ndarray) -> Iterator[Check]:
+    """Check the scatter of faint pixels in differences of exposures against gain and rnoise."""
     median = observation.statistics.median2d
     if np.count_nonzero(usable) < _LEAST_PIXELS:
         return
@@ -452,7 +398,7 @@ def _of_faint_pixels(observation: Observation, usable: np.ndarray) -> Iterator[C
     values, noises = _values(observation, _some(faint))
     signal = np.maximum(np.mean(values, axis=0), 0)
     variances = [np.broadcast_to(noise.variance_adu2(signal), signal.shape) for noise in noises]
-    if not np.min(variances) > 0:  # without any noise nothing can be told of it
+    if not np.min(variances) > 0:  # gain and rnoise leave no noise to compare with
         return
     ratios = []
     for i, j in combinations(range(len(values)), 2):
@@ -461,17 +407,16 @@ def _of_faint_pixels(observation: Observation, usable: np.ndarray) -> Iterator[C
     ratio, all_noise = float(np.mean(ratios)), np.mean(variances)
     read = np.mean([np.mean(np.square(noise.rnoise_adu)) for noise in noises])
     rnoise = np.sqrt(max(ratio**2 * all_noise - (all_noise - read), 0))
-    yield Check(
-        "noise of faint pixels in differences of exposures, relative to that of gain and rnoise,",
+    yield Check.of(
+        "scatter of faint pixels among the exposures relative to the noise of gain and rnoise",
         ratio,
-        "good from 0.8 to 1.25, bad below 0.5 or above 2",
-        _judge(abs(np.log(max(ratio, 1e-9))), np.log(1.25), np.log(2.0)),
-        f"Check gain, rnoise (it would be {rnoise:.3g} ADU if gain is right) and bias",
+        _FAINT_NOISE,
+        f"Check gain, bias and rnoise: it would be {rnoise:.3g} ADU if gain and bias are right",
     )
 
 
 def _some(selected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Take some of the selected pixels: rows and columns."""
+    """Take at most 400 000 of the selected pixels, evenly: their rows and columns."""
     places = np.flatnonzero(selected)
     places = places[:: places.size // _MOST_PIXELS + 1]
     return np.unravel_index(places, selected.shape)
@@ -480,7 +425,7 @@ def _some(selected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _values(
     observation: Observation, pixels: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, Sequence[Noise]]:
-    """Values of some pixels, divided by the flux factors, and their Poisson noise."""
+    """Take the values of some pixels, divided by the flux factors, and their noise."""
     factors = np.array(observation.factors, np.float32)
     values = np.array([exposure[pixels] for exposure in observation.stack.exposures])
     noises = [

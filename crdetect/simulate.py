@@ -416,7 +416,7 @@ def score_files(crmasks: Path, truth: Path) -> Score:
     InputError
         If a file is missing or not what it should be.
     """
-    from crdetect.products import read_masks_file
+    from crdetect.stored import read_masks_file
 
     masks = read_masks_file(crmasks).masks
     with open_fits(truth) as known:

@@ -4,27 +4,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 import crdetect
+import crdetect.run
+from crdetect.catalogue import Shelf
+from crdetect.exposures import make_exposures
 from crdetect.masks import dilate, label_features
 from crdetect.mm.boundary import computed_points, simulated_points
 from crdetect.plots import (
-    Sheet,
     crosscorrelation,
     feature_figures,
     flux_factor,
     histogram2d,
-    meancr,
     noise,
     number_at_median,
-    save_figures,
 )
 from crdetect.plots.plane import draw_density, name_axes, sample
-from crdetect.plots.report import write_report
 from crdetect.plots.style import GREEN, ORANGE, PURPLE, VERMILLION, count_norm, grey_density_map
+from crdetect.run import DetectionRun
 from crdetect.simulate import Simulation, simulate_exposures
 
 _SIDE_PX = 31  # of the images in the example
@@ -51,13 +53,14 @@ def make_figures(folder: Path) -> None:
     _make_conditions(folder)
     _make_tutorial(folder)
     _make_noise(folder)
+    draw_data_flow().savefig(folder / "data_flow.png")
 
 
 def _exposures(**differences) -> Simulation:
     return simulate_exposures((300, 400), seed=3, **differences)
 
 
-def _run(simulation: Simulation, **values) -> crdetect.Detection:
+def _detect(simulation: Simulation, **values) -> crdetect.Detection:
     stack = crdetect.Stack(simulation.exposures_adu)
     return crdetect.detect(stack, _NOISE, crdetect.Parameters.from_mapping(values))
 
@@ -81,30 +84,34 @@ def _new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def _make_example(folder: Path) -> None:
-    """Simulate three exposures, find their cosmic rays, and draw what came out."""
+    """Simulate three exposures, run them, and draw what came out."""
     simulation = simulate_exposures()
-    stack = crdetect.Stack(simulation.exposures_adu - simulation.bias_adu)
-    detection = crdetect.detect(stack, _NOISE, crdetect.Parameters())
-    combined = detection.combine(stack, _NOISE)
-    figures = save_figures(detection, folder)
-    figures.append(folder / "diagnostic_meancr.png")
-    meancr(detection, combined["meancr"].value).savefig(figures[-1])
-    sheet = Sheet.of(detection, combined)
-    longest = max(detection.features, key=lambda feature: feature.x.size)
-    for number, page in enumerate(feature_figures(sheet, longest), start=1):
+    made = _run_with_products(simulation)
+    made.write(folder, {Shelf.FIGURES, Shelf.REPORT})
+    folder.joinpath("report.html").replace(folder / "extra/report.html")
+    longest = max(made.detection.features, key=lambda feature: feature.x.size)
+    for number, page in enumerate(feature_figures(made.sheet, longest), start=1):
         page.savefig(folder / f"page{number}.png", dpi=110)
-    write_report(folder / "extra/report.html", sheet, ["exposures of crdetect simulate"], figures)
-    figure = draw_example(simulation, stack, detection, combined)
-    figure.savefig(folder / "example.png")
+    draw_example(simulation, made).savefig(folder / "example.png")
 
 
-def draw_example(
-    simulation: Simulation,
-    stack: crdetect.Stack,
-    detection: crdetect.Detection,
-    combined: dict[str, crdetect.Combination],
-) -> Figure:
+def _run_with_products(simulation: Simulation) -> DetectionRun:
+    names = [f"exposure_{i + 1}.fits" for i in range(len(simulation.exposures_adu))]
+    exposures = make_exposures(
+        simulation.exposures_adu,
+        [fits.Header() for _ in names],
+        names,
+        _NOISE.gain,
+        _NOISE.rnoise_adu,
+        simulation.bias_adu,
+    )
+    history = ["exposures of crdetect simulate"]
+    return crdetect.run.run(exposures, crdetect.Parameters(), history=history)
+
+
+def draw_example(simulation: Simulation, made: DetectionRun) -> Figure:
     """Draw the surroundings of the longest track planted in two of the exposures."""
+    stack, detection, combined = made.exposures.stack, made.detection, made.combined
     _, labels = label_features(simulation.planted)
     y, x = np.nonzero(labels == np.bincount(labels[labels > 0]).argmax())
     rows, columns = map(_around, (y, x), stack.shape)
@@ -141,11 +148,11 @@ def _around(places: np.ndarray, size: int) -> slice:
 def _make_simulation(folder: Path) -> None:
     """Boundary points of simulations with three seeds, and of the computed diagram."""
     exposures = _exposures()
-    computed = _run(exposures, **_ANALYTIC).diagram.clean
+    computed = _detect(exposures, **_ANALYTIC).diagram.clean
     figure = _new_figure(7.0, 4.6)
     ax = figure.subplots()
     for seed, color in zip((1, 2, 3), _COLORS, strict=False):
-        x, y = simulated_points(_run(exposures, mm_seed=seed).diagram.clean)
+        x, y = simulated_points(_detect(exposures, mm_seed=seed).diagram.clean)
         ax.plot(x, y, "+", color=color, label=f"10 simulated sets, mm_seed: {seed}")
     ax.plot(*computed_points(computed, 1 / 10), color="k", label="computed")
     name_axes(ax, "Boundary points: one pixel above in ten sets")
@@ -156,8 +163,8 @@ def _make_simulation(folder: Path) -> None:
 def _make_photons(folder: Path) -> None:
     exposures = _exposures(nbinom_shape=300.0)
     runs = {
-        "poisson": _run(exposures, **_ANALYTIC),
-        "nbinom, mm_nbinom_shape: auto": _run(
+        "poisson": _detect(exposures, **_ANALYTIC),
+        "nbinom, mm_nbinom_shape: auto": _detect(
             exposures, mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **_ANALYTIC
         ),
     }
@@ -166,8 +173,8 @@ def _make_photons(folder: Path) -> None:
 
 def _make_flux(folder: Path) -> None:
     exposures = _exposures(flux=(0.8, 1.0, 1.2))
-    with_flux = _run(exposures, flux_factor="auto", **_ANALYTIC)
-    runs = {"without flux factors": _run(exposures, **_ANALYTIC), "flux_factor: auto": with_flux}
+    with_flux = _detect(exposures, flux_factor="auto", **_ANALYTIC)
+    runs = {"without flux factors": _detect(exposures, **_ANALYTIC), "flux_factor: auto": with_flux}
     _compare(folder / "mm_flux.png", exposures, runs, "Exposures of flux 0.8, 1.0 and 1.2")
     flux_factor(with_flux.flux, 1).savefig(folder / "flux_factor1.png")
     name = "image_number_at_median_position.png"
@@ -176,11 +183,11 @@ def _make_flux(folder: Path) -> None:
 
 def _make_offsets(folder: Path) -> None:
     exposures = _exposures(offsets_px=((-0.5, 0.5), (0.0, 0.0), (0.5, -0.25)))
-    measured = _run(exposures, mm_crosscorr_region=_REGION, **_ANALYTIC)
+    measured = _detect(exposures, mm_crosscorr_region=_REGION, **_ANALYTIC)
     runs = {
-        "without offsets": _run(exposures, **_ANALYTIC),
+        "without offsets": _detect(exposures, **_ANALYTIC),
         "mm_crosscorr_region": measured,
-        "mm_synthetic: single": _run(exposures, mm_synthetic="single"),
+        "mm_synthetic: single": _detect(exposures, mm_synthetic="single"),
     }
     _compare(folder / "mm_offsets.png", exposures, runs, "Exposures moved by up to half a pixel")
     figure = crosscorrelation(measured.diagram.offsets, 3)
@@ -191,7 +198,7 @@ def _make_false_pixels(folder: Path) -> None:
     """Exposures without cosmic rays: whatever is flagged is false."""
     exposures = _exposures(hit_fraction=0.0, double_hits=0)
     runs = {
-        f"mm_false_pixels: {number}": _run(
+        f"mm_false_pixels: {number}": _detect(
             exposures, crmethod="mmcosmic", mm_false_pixels=number, mm_dilation=0, **_ANALYTIC
         )
         for number in (0.5, 5, 50)
@@ -203,12 +210,12 @@ def _make_boundary(folder: Path) -> None:
     exposures = _exposures()
     fixed = {"mm_fixed_points_in_boundary": _FIXED}
     runs = {
-        "spline, 5 knots": _run(exposures),
-        "spline, 2 knots, no refit": _run(
+        "spline, 5 knots": _detect(exposures),
+        "spline, 2 knots, no refit": _detect(
             exposures, mm_knots_splfit=2, mm_niter_boundary_extension=0
         ),
-        "spline with fixed points": _run(exposures, **fixed),
-        "piecewise": _run(exposures, mm_boundary_fit="piecewise", **fixed),
+        "spline with fixed points": _detect(exposures, **fixed),
+        "piecewise": _detect(exposures, mm_boundary_fit="piecewise", **fixed),
     }
     path = folder / "mm_boundary.png"
     _compare(path, exposures, runs, "One set of exposures, four boundaries", np.array(_FIXED))
@@ -222,7 +229,7 @@ def _make_coincidences(folder: Path) -> None:
     figure = _new_figure(7.0, 4.6)
     ax = figure.subplots()
     for c, color in zip((2, 3, 4), _COLORS, strict=False):
-        run = _run(exposures, crmethod="mmcosmic", mm_cr_coincidences=c, mm_dilation=0)
+        run = _detect(exposures, crmethod="mmcosmic", mm_cr_coincidences=c, mm_dilation=0)
         real = run.diagram.real
         if c == 2:
             _draw_grey(ax, real.limits, real.counts)
@@ -244,13 +251,13 @@ def _make_coincidences(folder: Path) -> None:
 
 def _make_noise(folder: Path) -> None:
     moved = ((-0.1, 0.1), (0.0, 0.0), (0.1, -0.1))
-    run = _run(_exposures(flux=(0.85, 1.0, 1.15), offsets_px=moved), crmethod="joint")
+    run = _detect(_exposures(flux=(0.85, 1.0, 1.15), offsets_px=moved), crmethod="joint")
     noise(run.exposure_model).savefig(folder / "diagnostic_noise.png")
 
 
 def _make_conditions(folder: Path) -> None:
     """Bins that lack neighbours, and the threshold."""
-    detection = _run(_exposures())
+    detection = _detect(_exposures())
     clean, criterion = detection.diagram.clean, detection.diagram.criterion
     figure = _new_figure(10.0, 4.6)
     left, right = figure.subplots(1, 2)
@@ -321,14 +328,14 @@ def _make_tutorial(folder: Path) -> None:
     """The diagrams of six situations."""
     simple, moved = simulate_exposures(), simulate_exposures(offsets_px=_MOVED)
     fixed = {"mm_fixed_points_in_boundary": _PIECEWISE, "mm_boundary_fit": "piecewise"}
-    flux = _run(simulate_exposures(flux=(0.8, 1.0, 1.2)), flux_factor="auto")
-    offsets = _run(moved, mm_crosscorr_region=[1, 500, 1, 400])
+    flux = _detect(simulate_exposures(flux=(0.8, 1.0, 1.2)), flux_factor="auto")
+    offsets = _detect(moved, mm_crosscorr_region=[1, 500, 1, 400])
     runs = {
-        "simple": _run(simple),
-        "spline": _run(simple, mm_fixed_points_in_boundary=_SPLINE),
-        "piecewise": _run(simple, **fixed),
-        "median": _run(moved),
-        "single": _run(moved, mm_synthetic="single"),
+        "simple": _detect(simple),
+        "spline": _detect(simple, mm_fixed_points_in_boundary=_SPLINE),
+        "piecewise": _detect(simple, **fixed),
+        "median": _detect(moved),
+        "single": _detect(moved, mm_synthetic="single"),
         "flux": flux,
         "offsets": offsets,
     }
@@ -337,3 +344,82 @@ def _make_tutorial(folder: Path) -> None:
     flux_factor(flux.flux, 1).savefig(folder / "tutorial_flux_factor.png", dpi=_TUTORIAL_DPI)
     figure = crosscorrelation(offsets.diagram.offsets, 3)
     figure.savefig(folder / "tutorial_crosscorr.png", dpi=_TUTORIAL_DPI)
+
+
+# ---------------------------------------------------------------------------------------------
+# For developers
+
+_BOXES = {
+    "files": (24, 94, "Input\nFITS files, parameters", "runfile, parameters, profiles"),
+    "exposures": (24, 78, "Exposures\nStack, Noise, headers", "exposures, stack, noise"),
+    "observation": (24, 58, "Observation\nflux, differences, noise of each", "equivalence"),
+    "hits": (77, 58, "DetectorHits\nwhat is found in each image alone", "detectors"),
+    "criterion": (24, 41, "Criterion\nthe diagram or joint detection", "criteria, mm, joint"),
+    "detection": (24, 24, "Detection\nmasks, codes, cleaned median", "pipeline, masks"),
+    "run": (24, 5, "Run\ncombined images, quality", "run, combine, quality"),
+    "products": (77, 5, "Products\nfiles in a folder", "catalogue, products, plots, output"),
+}
+"""Middle (x, y) of each box in percent of the figure, what it is, and the modules that make it."""
+
+_ARROWS = (
+    ("files", "exposures", "read"),
+    ("exposures", "observation", "observe"),
+    ("observation", "hits", "run the detector"),
+    ("observation", "criterion", "compare"),
+    ("criterion", "detection", "flag"),
+    ("hits", "criterion", ""),
+    ("hits", "detection", ""),
+    ("detection", "run", "combine, assess"),
+    ("run", "products", "write"),
+)
+"""From which box to which, and the step that is done."""
+
+_FRAMES = (
+    ((1, -3), 97, 88.5, "run.run: the same for the command, numina and MEGARA", "#eef3f8"),
+    ((3, 16.5), 93, 52.5, "pipeline.detect", "#d6e4f0"),
+)
+_BOX_WIDTH, _BOX_HEIGHT = 37, 10.5
+
+
+def draw_data_flow() -> Figure:
+    """Draw what is made of what, and by which modules."""
+    figure = _new_figure(8.6, 8.2)
+    ax = figure.subplots()
+    ax.set(xlim=(0, 100), ylim=(-4, 100))
+    ax.axis("off")
+    for corner, width, height, title, color in _FRAMES:
+        frame = FancyBboxPatch(corner, width, height, "round,pad=0", fc=color, ec="none")
+        ax.add_patch(frame)
+        top = corner[1] + height
+        ax.text(95, top - 1, title, ha="right", va="top", style="italic")
+    for start, end, step in _ARROWS:
+        _draw_arrow(ax, _BOXES[start][:2], _BOXES[end][:2], step)
+    for x, y, what, modules in _BOXES.values():
+        _draw_box(ax, x, y, what, modules)
+    return figure
+
+
+def _draw_box(ax: Axes, x: float, y: float, what: str, modules: str) -> None:
+    corner = (x - _BOX_WIDTH / 2, y - _BOX_HEIGHT / 2)
+    style = "round,pad=0,rounding_size=1.2"
+    ax.add_patch(FancyBboxPatch(corner, _BOX_WIDTH, _BOX_HEIGHT, style, fc="w", ec="k", lw=1.2))
+    name, _, rest = what.partition("\n")
+    top = y + _BOX_HEIGHT / 2 - 0.9
+    ax.text(x, top, name, ha="center", va="top", weight="bold")
+    ax.text(x, top - 3.2, rest, ha="center", va="top", size="small")
+    bottom = y - _BOX_HEIGHT / 2 + 0.9
+    ax.text(x, bottom, modules, ha="center", va="bottom", size="small", color="#005a9c")
+
+
+def _draw_arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], step: str) -> None:
+    """Draw an arrow between the edges of two boxes, and write the step beside it."""
+    (x0, y0), (x1, y1) = start, end
+    if x0 == x1:  # downwards
+        tail, head = (x0, y0 - _BOX_HEIGHT / 2), (x1, y1 + _BOX_HEIGHT / 2)
+        text = {"x": x0 + 1.5, "y": (tail[1] + head[1]) / 2, "va": "center", "ha": "left"}
+    else:
+        side = np.sign(x1 - x0) * _BOX_WIDTH / 2
+        tail, head = (x0 + side, y0), (x1 - side, y1)
+        text = {"x": (x0 + x1) / 2, "y": y0 + 1, "va": "bottom", "ha": "center"}
+    ax.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "lw": 1.5, "color": "k"})
+    ax.text(**text, s=step, size="small")

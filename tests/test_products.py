@@ -15,9 +15,9 @@ from crdetect import Features, Noise, Parameters
 from crdetect.combine import combine
 from crdetect.masks import CLASSES
 from crdetect.products import combined_hdul, crmasks_hdul, features_csv, printable, problematic_csv
-from crdetect.quality import Quality
 from crdetect.stored import read_crmasks
 from crdetect.tables import read_parameters
+from crdetect.verdict import Quality
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 IN_CLASSES = {"any4": 2, "only3": 3, "only2": 3, "other": 3}  # pixels

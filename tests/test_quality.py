@@ -5,8 +5,9 @@ import pytest
 
 import crdetect
 from crdetect.masks import Masks
-from crdetect.quality import Check, Quality, Verdict, assess_stored
+from crdetect.quality import assess_stored
 from crdetect.simulate import simulate_exposures
+from crdetect.verdict import Verdict
 
 GAIN, RNOISE = 1.5, 3.0
 NBINOM = {"mm_photon_distribution": "nbinom", "mm_nbinom_shape": "auto"}
@@ -109,8 +110,8 @@ def test_spread_that_differs():
 def test_read_noise_far_from_the_stated_one(stated, verdict):
     check = find(quality(rnoise=stated * RNOISE), "faint")
     assert check.verdict is verdict
-    told = float(check.advice.split("it would be ")[1].split(" ADU")[0])
-    assert told == pytest.approx(RNOISE, rel=0.1)
+    measured = float(check.advice.split("it would be ")[1].split(" ADU")[0])
+    assert measured == pytest.approx(RNOISE, rel=0.1)
 
 
 def test_methods_without_the_diagram_do_not_suffer_from_differences():
@@ -204,27 +205,4 @@ def test_masks_made_before_keep_their_verdict():
         assert assess_stored(masks_of(), made, None).verdict is made
     judged = assess_stored(masks_of(), Verdict.GOOD, "exposures in another order")
     assert judged.verdict is Verdict.PARTIAL
-    assert "It was forced: exposures in another order" in judged.reasons[0]
-
-
-def test_the_worst_check_decides_and_comes_first():
-    checks = [
-        Check(name, value, "good at 0", verdict, f"mend {name}")
-        for name, value, verdict in (
-            ("a", 0.0, Verdict.GOOD),
-            ("b", 1.0, Verdict.PARTIAL),
-            ("c", 2.23456, Verdict.BAD),
-        )
-    ]
-    judged = Quality(tuple(checks))
-    assert judged.verdict is Verdict.BAD
-    assert judged.reasons == [
-        "BAD: c is 2.23; good at 0. mend c",
-        "PARTIAL: b is 1; good at 0. mend b",
-    ]
-    plain = judged.to_mapping()
-    assert (plain["verdict"], plain["reasons"]) == ("BAD", judged.reasons)
-    assert plain["checks"][2] == {
-        "name": "c", "value": 2.235, "accepted": "good at 0", "verdict": "BAD", "advice": "mend c"
-    }  # fmt: skip
-    assert Quality().verdict is Verdict.GOOD
+    assert "because this was forced: exposures in another order" in judged.reasons[0]

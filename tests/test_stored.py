@@ -9,8 +9,8 @@ from made import CODES, SHAPE, make_detection, make_stack, rich_header, through_
 
 from crdetect import InputError, Masks, Noise, Parameters
 from crdetect.products import crmasks_hdul
-from crdetect.quality import Quality
 from crdetect.stored import apply_masks, read_crmasks, read_masks_file
+from crdetect.verdict import Quality
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -44,7 +44,7 @@ def test_flux_factors_that_make_no_sense(header, value):
 def test_flux_factors_of_unknown_use_are_refused(header):
     hdul = crmasks_hdul(make_detection(factors=(0.8, 1.0, 1.2)), Quality(), header, [])
     del hdul["PARAMS"]
-    with pytest.raises(InputError, match="no table PARAMS to tell what was divided"):
+    with pytest.raises(InputError, match="no table PARAMS that says whether the exposures"):
         read_crmasks(hdul)
 
 

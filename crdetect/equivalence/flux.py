@@ -94,15 +94,36 @@ def measure_flux(
     pixel's ratio; cosmic rays do not move its maximum. The factors are the least-squares solution
     for all pairs of exposures, divided by their median.
     """
-    usable = selected & np.isfinite(stack.exposures).all(axis=0)
-    signal = np.where(usable, median2d_adu, 0)
-    bright = np.flatnonzero(signal > _LEAST_SIGNAL * np.sqrt(noise.variance_adu2(signal)))
+    bright = _bright_pixels(stack, noise, median2d_adu, selected)
     if bright.size < _LEAST_PIXELS:
         raise InputError(
             f"flux_factor: auto finds {bright.size} pixels with a signal above {_LEAST_SIGNAL:g} "
             f"sigma, at least {_LEAST_PIXELS} are needed; give numbers, none, or other "
             "flux_factor_regions"
         )
+    return _measure(stack, noise, median2d_adu, bright)
+
+
+def measure_flux_if_bright(
+    stack: Stack, noise: Noise, median2d_adu: np.ndarray, selected: np.ndarray
+) -> FluxFactors | None:
+    """Measure the flux factors as `measure_flux` does; return None if too few pixels are bright."""
+    bright = _bright_pixels(stack, noise, median2d_adu, selected)
+    return _measure(stack, noise, median2d_adu, bright) if bright.size >= _LEAST_PIXELS else None
+
+
+def _bright_pixels(
+    stack: Stack, noise: Noise, median2d_adu: np.ndarray, selected: np.ndarray
+) -> np.ndarray:
+    """Find the selected pixels with a signal above 5 σ, as flat indices."""
+    usable = selected & np.isfinite(stack.exposures).all(axis=0)
+    signal = np.where(usable, median2d_adu, 0)
+    return np.flatnonzero(signal > _LEAST_SIGNAL * np.sqrt(noise.variance_adu2(signal)))
+
+
+def _measure(
+    stack: Stack, noise: Noise, median2d_adu: np.ndarray, bright: np.ndarray
+) -> FluxFactors:
     bright = bright[:: bright.size // _MOST_PIXELS + 1]
     values = stack.exposures.reshape(len(stack), -1)[:, bright]
     noise = Noise(_at(noise.gain, bright), _at(noise.rnoise_adu, bright))

@@ -78,6 +78,24 @@ def measure_nbinom_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> Nbi
     bins gives 1/κ. If the bins scatter by more than their errors, the error of 1/κ is enlarged
     accordingly.
     """
+    shape, used = _measure(values_adu, noises)
+    if shape is None:
+        raise InputError(
+            f"mm_nbinom_shape: auto needs {_LEAST_PIXELS} pixels whose photon noise exceeds the "
+            f"read noise, not {used}; give a number"
+        )
+    return shape
+
+
+def measure_nbinom_shape_if_bright(
+    values_adu: np.ndarray, noises: Sequence[Noise]
+) -> NbinomShape | None:
+    """Measure κ as `measure_nbinom_shape` does; return None if too few pixels are bright."""
+    return _measure(values_adu, noises)[0]
+
+
+def _measure(values_adu: np.ndarray, noises: Sequence[Noise]) -> tuple[NbinomShape | None, int]:
+    """Measure κ; return it, or None if too few pixels are bright, and the number of such pixels."""
     ordered = sort_planes(list(values_adu))
     n = len(ordered)
     median = ordered[(n - 1) // 2]
@@ -93,10 +111,7 @@ def measure_nbinom_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> Nbi
         used = np.flatnonzero(bright & (above < _HIT * np.sqrt(total)))
         bins = _equal_bins(signal[used])
         if not bins:
-            raise InputError(
-                f"mm_nbinom_shape: auto needs {_LEAST_PIXELS} pixels whose photon noise exceeds "
-                f"the read noise, not {used.size}; give a number"
-            )
+            return None, used.size
         rows = [
             _compare(signal[used[i]], spread[used[i]], variance[used[i]], noises, excess)
             for i in bins
@@ -105,7 +120,7 @@ def measure_nbinom_shape(values_adu: np.ndarray, noises: Sequence[Noise]) -> Nbi
         if abs(excess - last) < 0.01 * error:
             break
     significant = excess > _SIGNIFICANT * error
-    return NbinomShape(1 / excess if significant else np.inf, excess, error)
+    return NbinomShape(1 / excess if significant else np.inf, excess, error), used.size
 
 
 def _equal_bins(signal: np.ndarray) -> list[np.ndarray]:

@@ -158,7 +158,7 @@ def _measure_flux(
 ) -> FluxFactors:
     regions = parameters.general.flux_factor_regions
     selected = region_mask(regions, stack.shape, "flux_factor_regions") | (regions is None)
-    if not (parameters.general.uses_mm and parameters.mm.has_offsets):
+    if parameters.general.criterion != "mm" or not parameters.mm.has_offsets:
         return measure_flux(stack, noise, statistics.median2d, selected)
     # At the edge of a trace the ratio of two pixels tells of their places, not of their fluxes.
     there = aligned(stack, noise, parameters.mm)

@@ -1,14 +1,15 @@
-"""The diagram of clean pixels, computed: exact, without random numbers.
+"""The Median-Minimum diagram of clean pixels, computed from probabilities without random numbers.
 
-A pixel has its minimum in da and median − minimum above d if one exposure i is in da, all others
-are above, and of these less than half are within d. For an odd number N of exposures of densities
+A pixel has its minimum in the interval (a, a + da] and its median − minimum above d if the value of
+one exposure i lies in that interval, the values of all others lie above it, and fewer than half of
+the values lie within d of it. For an odd number N of exposures of densities
 f_i and survival functions S_i, and c = N − 1, so that min2d is the minimum itself, the expected
 number of such pixels is
 
     sum over pixels and i of f_i(a) da · P(at most (N − 3)/2 of the others are in (a, a + d]),
 
-for three exposures of f_i(a) da · S_j(a + d) · S_k(a + d). Pixels of equal expected signals share
-a term: `crdetect.mm.groups`.
+which for three exposures has the terms f_i(a) da · S_j(a + d) · S_k(a + d). Pixels of equal
+expected signals share a term: see `crdetect.mm.groups`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from crdetect.mm.scene import Scene
 
 
 def check_available(nexposures: int, coincidences: int) -> None:
-    """Raise InputError unless the diagram can be computed for so many exposures and hits."""
+    """Raise InputError unless the diagram can be computed for N exposures and c coincidences."""
     if nexposures % 2 == 0 or coincidences != nexposures - 1:
         raise InputError(
             "mm_simulation: analytic needs an odd number N of exposures and mm_cr_coincidences: "
@@ -41,12 +42,12 @@ def check_available(nexposures: int, coincidences: int) -> None:
 @by_value
 @dataclass(frozen=True)
 class CleanPixels:
-    """All clean pixels of some exposures.
+    """The clean pixels of the exposures, grouped by noise and expected signal.
 
     Attributes
     ----------
     populations : tuple of Population
-        The pixels of each gain and read noise.
+        One population for each pair of gain and read noise.
     """
 
     populations: tuple[Population, ...]
@@ -57,7 +58,10 @@ class CleanPixels:
         return cls(tuple(populations(scene)))
 
     def deconvolved(self) -> CleanPixels:
-        """Take the noise of the measured signals out: see `Population.deconvolved`."""
+        """Remove the noise of the measured signals from their distribution.
+
+        See `Population.deconvolved`.
+        """
         return CleanPixels(tuple(population.deconvolved() for population in self.populations))
 
     @cached_property
@@ -65,21 +69,21 @@ class CleanPixels:
         """The groups of pixels of equal expected signals."""
         return [group for population in self.populations for group in population.groups]
 
-    def limits(self, min2d_adu: np.ndarray, room: float, parameters: MM) -> Limits:
-        """Find limits for the diagram: where one pixel is expected outside.
+    def limits(self, min2d_adu: np.ndarray, room: float, mm: MM) -> Limits:
+        """Find limits of the diagram, beyond each of which one clean pixel is expected.
 
         Parameters
         ----------
         min2d_adu : array
-            Observed minima, to be inside too.
+            Observed minima; they lie inside the limits, too.
         room : float
-            Height, times that above which one pixel is expected.
-        parameters : MM
-            May set other limits.
+            Height of the diagram, in units of the height above which one clean pixel is expected.
+        mm : MM
+            The fixed points and ``mm_ydiag_max`` may set another height.
 
         Notes
         -----
-        Distributions are taken as normal here.
+        Values are taken as normally distributed here, which is accurate enough for limits.
         """
         pixels = np.array([group.pixels for group in self.groups])
         means = np.array([group.means for group in self.groups])
@@ -104,12 +108,13 @@ class CleanPixels:
             min(xmin, float(min2d_adu.min())),
             max(xmax, float(min2d_adu.max())),
             room * ymax,
-            parameters,
+            mm,
         )
 
     def diagram(self, limits: Limits) -> Diagram:
-        """Compute the expected number of pixels in each bin."""
-        above = np.zeros((BINS, BINS + 1))  # columns first: pixels above each edge of the rows
+        """Compute the expected number of clean pixels in each bin."""
+        # number of pixels in each column above each edge of the rows
+        above = np.zeros((BINS, BINS + 1))
         for group in self.groups:
             edges, column = _cells_in_columns(limits, group)
             if not column.size:
@@ -121,7 +126,7 @@ class CleanPixels:
         return Diagram(limits, -np.diff(above, axis=1).T, None)
 
     def number_above(self, boundary: Callable[[np.ndarray], np.ndarray]) -> float:
-        """Compute how many pixels are expected above a boundary, in all the image."""
+        """Compute the expected number of clean pixels above a boundary, in the whole image."""
         total = 0.0
         for group in self.groups:
             edges = group.cells()
@@ -131,21 +136,45 @@ class CleanPixels:
 
 
 def _normal_tail(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probability that median − minimum of n standard normal values exceeds some heights."""
+    """Compute the probability that median − minimum of n standard normal values exceeds heights.
+
+    Returns
+    -------
+    heights, probabilities : arrays
+        Heights in standard deviations, and the probability that each is exceeded.
+    """
     heights = np.linspace(0.0, 9.0, 181)
     normal = standard_normal(n)
     return heights, normal.above(normal.cells(), heights).sum(axis=0)
 
 
 def _where_one(number: Callable[[float], float], none: float, every: float) -> float:
-    """Find where a number of pixels is 1, between a place with none and one with all of them."""
+    """Find the coordinate at which the expected number of pixels is 1.
+
+    Parameters
+    ----------
+    number : callable
+        Expected number of pixels as a function of the coordinate.
+    none, every : float
+        Coordinates at which the number is 0, and at which it is the number of all pixels.
+    """
     if number(every) <= 1:
         return every
     return float(scipy.optimize.brentq(lambda place: number(place) - 1, none, every))
 
 
 def _cells_in_columns(limits: Limits, group: Group) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of cells of which none is in two columns of the diagram; the column of each."""
+    """Divide the columns of the diagram into cells for the integral over the minimum.
+
+    No cell is in two columns, and none is wider than the step of the group.
+
+    Returns
+    -------
+    edges : (m + 1,) array
+        Edges of the cells, ADU.
+    column : (m,) array of int
+        Column of each cell.
+    """
     width = (limits.xmax - limits.xmin) / BINS
     each = int(np.ceil(width / group.step))
     first, last = (np.clip(group.span, limits.xmin, limits.xmax) - limits.xmin) * (each / width)

@@ -1,6 +1,6 @@
-"""The boundary of the clean pixels in the Median-Minimum diagram.
+"""The upper boundary of the clean pixels in the Median-Minimum diagram.
 
-It is fitted once and is the same object for flagging and for figures.
+The boundary is fitted once; flagging and figures use the same object.
 """
 
 from __future__ import annotations
@@ -15,15 +15,25 @@ from crdetect.errors import InputError
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.parameters import MM
 
-_FIXED_POINT_WEIGHT = 10000.0  # times the largest weight of the other points
-_LARGEST_WEIGHT = 1e9  # more says nothing more, and costs digits
-_SLOPES_PER_INTERVAL = 10  # where the slope is held non-negative
-_SMOOTHNESS = 1e-6  # weight of the second differences, times a point's: decides where none does
+# Weight of a fixed point that has none of its own, in units of the largest weight of the other
+# points. The number is that of numina-crmasks, so that boundaries agree.
+_FIXED_POINT_WEIGHT = 10000.0
+# Maximum weight of a point, in units of the weight of a point below the last fit. Larger weights
+# do not change the fit and cost precision. The number was chosen by hand.
+_LARGEST_WEIGHT = 1e9
+# Number of abscissae in each interval of knots at which the slope is constrained to be ≥ 0. The
+# derivative of a cubic has one extremum per interval at most, so that ten are plenty; the number
+# was chosen by hand.
+_SLOPES_PER_INTERVAL = 10
+# Weight of the squared second differences of the coefficients, in units of the median weight of a
+# point. This small penalty makes the fit unique in intervals without points; where there are
+# points, they outweigh it. The number was chosen by hand.
+_SMOOTHNESS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A spline, constant beyond its outer knots."""
+    """A spline that continues as a constant beyond its outer knots."""
 
     spline: scipy.interpolate.BSpline
 
@@ -41,14 +51,14 @@ class Curve:
         return np.unique(self.spline.t)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Height of the boundary at x, ADU."""
+        """Return the height of the boundary at x, ADU."""
         return self.spline(np.clip(x, self.spline.t[0], self.spline.t[-1]))
 
 
 @by_value
 @dataclass(frozen=True)
 class Points:
-    """Points that a boundary is fitted to, ADU, with the weights of the last round."""
+    """Points that a boundary is fitted to, in ADU, with their weights in the last round."""
 
     x: np.ndarray
     y: np.ndarray
@@ -58,18 +68,18 @@ class Points:
 @by_value
 @dataclass(frozen=True)
 class Boundary:
-    """The boundary and how it came about.
+    """The upper boundary of the clean pixels, with the points and the rounds of its fit.
 
     Attributes
     ----------
     kind : str
-        ``spline`` or ``piecewise``.
+        Form of the boundary: ``spline`` or ``piecewise``.
     rounds : tuple of Curve
-        The fit of each round; the last is the boundary.
+        The fit of each round; the last one is the boundary.
     points : Points
-        Points measured in the diagram; none for piecewise.
+        Points measured in the diagram; there are none for ``piecewise``.
     fixed : Points
-        Points given by the user.
+        Points given by the user (``mm_fixed_points_in_boundary``).
     """
 
     kind: str
@@ -79,47 +89,56 @@ class Boundary:
 
     @property
     def curve(self) -> Curve:
-        """The boundary itself."""
+        """The fit of the last round, which is the boundary."""
         return self.rounds[-1]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Height of the boundary at x, ADU."""
+        """Return the height of the boundary at x, ADU."""
         return self.curve(x)
 
 
 def simulated_points(diagram: Diagram) -> tuple[np.ndarray, np.ndarray]:
-    """In each column, the y above which one pixel of all simulated sets is expected.
+    """Return the y of each column above which one pixel of all simulated sets is expected.
 
-    It is the quantile 1 − 1/n of the column's n pixels, interpolated between the centres of the
-    bins. In a gap below the last pixel any height would do, and the highest is taken: the number
-    of pixels expected above the highest of n draws is 1 on the average. A column with a single
-    pixel gives y = 0, one without pixels has no point.
+    It is the quantile 1 − 1/n of the n pixels of the column, interpolated between the centres of
+    the bins. If the topmost pixel is isolated, every height in the gap below it is such a quantile;
+    the upper end of the gap is taken, because on average one of n new draws exceeds the maximum of
+    n earlier ones. A column with a single pixel gives y = 0, a column without pixels gives no
+    point.
 
     Returns
     -------
     x, y : arrays
-        Centre of the column and height, ADU.
+        Centres of the columns and heights, ADU.
     """
     step = diagram.limits.ymax / len(diagram.counts)
     pixels = np.rint(diagram.counts * diagram.nsets)
     filled = np.flatnonzero(pixels.any(axis=0))
     top = len(pixels) - 1 - np.argmax(pixels[::-1, filled] > 0, axis=0)
-    # the pixels of a bin count from its centre on: a step lower, those of the top bin are above
+    # The number of pixels above y falls linearly: at the centre of the bin below the top one all
+    # pixels of the top bin are above, at the centre of the top bin none.
     y = step * (top + 0.5 - 1 / pixels[top, filled])
     y[pixels[:, filled].sum(axis=0) < 2] = 0.0
     return _column_centres(diagram, filled), np.maximum(y, 0.0)
 
 
 def computed_points(diagram: Diagram, expected: float) -> tuple[np.ndarray, np.ndarray]:
-    """In each column, the y above which so many pixels are expected.
+    """Return the y of each column above which a given number of pixels is expected.
 
-    Between the edges of bins the number falls exponentially. A column with fewer pixels has no
-    point.
+    The number of pixels above y is interpolated exponentially between the edges of the bins.
+    A column with fewer pixels than that gives no point.
+
+    Parameters
+    ----------
+    diagram : Diagram
+        The computed diagram.
+    expected : float
+        Number of pixels expected above the point of each column.
 
     Returns
     -------
     x, y : arrays
-        Centre of the column and height, ADU.
+        Centres of the columns and heights, ADU.
     """
     edges = diagram.limits.y_edges
     above = np.cumsum(diagram.counts[::-1], axis=0)[::-1]
@@ -135,15 +154,15 @@ def _column_centres(diagram: Diagram, columns: np.ndarray) -> np.ndarray:
     return 0.5 * (edges[columns] + edges[columns + 1])
 
 
-def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
+def fit_boundary(x: np.ndarray, y: np.ndarray, mm: MM) -> Boundary:
     """Fit a boundary to the points of a diagram.
 
     Parameters
     ----------
     x, y : arrays
-        What `simulated_points` or `computed_points` found, ADU; not used for piecewise.
-    parameters : MM
-        Kind of boundary, knots, rounds and fixed points.
+        Points of `simulated_points` or `computed_points`, ADU; ``piecewise`` does not use them.
+    mm : MM
+        Form of the boundary, number of knots, number of rounds and fixed points.
 
     Returns
     -------
@@ -158,8 +177,8 @@ def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
     ----------
     Cardiel et al. 2026 (M.M.Cosmic).
     """
-    fixed = _fixed_points(parameters)
-    if parameters.mm_boundary_fit == "piecewise":
+    fixed = _fixed_points(mm)
+    if mm.mm_boundary_fit == "piecewise":
         order = np.argsort(fixed.x)
         lines = (_polyline(fixed.x[order], fixed.y[order]),)
         return Boundary("piecewise", lines, Points(*np.zeros((3, 0))), fixed)
@@ -169,22 +188,25 @@ def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
             "give mm_fixed_points_in_boundary and mm_boundary_fit: piecewise"
         )
     weight = np.ones(x.size)
-    rounds = [_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit)]
-    for turn in range(1, parameters.mm_niter_boundary_extension + 1):
-        raised = min(parameters.mm_weight_boundary_extension**turn, _LARGEST_WEIGHT)
+    rounds = [_fit_with_fixed(x, y, weight, fixed, mm.mm_knots_splfit)]
+    for turn in range(1, mm.mm_niter_boundary_extension + 1):
+        raised = min(mm.mm_weight_boundary_extension**turn, _LARGEST_WEIGHT)
         weight = np.where(y > rounds[-1](x), raised, 1.0)
-        rounds.append(_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit))
+        rounds.append(_fit_with_fixed(x, y, weight, fixed, mm.mm_knots_splfit))
     return Boundary("spline", tuple(rounds), Points(x, y, weight), fixed)
 
 
-def boundary_of_simulated(diagram: Diagram, parameters: MM) -> Boundary:
-    """Fit a boundary to a simulated diagram, without its isolated bins; see `fit_boundary`."""
-    points = simulated_points(diagram.without_isolated(parameters.mm_hist2d_min_neighbors))
-    return fit_boundary(*points, parameters)
+def boundary_of_simulated(diagram: Diagram, mm: MM) -> Boundary:
+    """Fit a boundary to a simulated diagram after its isolated bins are emptied.
+
+    See `fit_boundary`.
+    """
+    points = simulated_points(diagram.without_isolated(mm.mm_hist2d_min_neighbors))
+    return fit_boundary(*points, mm)
 
 
-def _fixed_points(parameters: MM) -> Points:
-    given = parameters.mm_fixed_points_in_boundary or ()
+def _fixed_points(mm: MM) -> Points:
+    given = mm.mm_fixed_points_in_boundary or ()
     rows = [(*point, _FIXED_POINT_WEIGHT)[:3] for point in given]
     return Points(*np.array(rows, float).reshape(-1, 3).T)
 
@@ -211,9 +233,9 @@ def fit_rising_spline(x: np.ndarray, y: np.ndarray, weight: np.ndarray, knots: i
     Parameters
     ----------
     x, y, weight : arrays
-        Points; the weights multiply the squared residuals.
+        Coordinates of the points, and the weights of their squared residuals.
     knots : int
-        Number of equidistant knots from the first to the last x, both included.
+        Number of equidistant knots from the lowest to the highest x, both included.
 
     Returns
     -------
@@ -221,9 +243,10 @@ def fit_rising_spline(x: np.ndarray, y: np.ndarray, weight: np.ndarray, knots: i
 
     Notes
     -----
-    Least squares with the inequalities that the slope be ≥ 0 at ten places in each interval
-    (problem LSI) become a least-distance problem, which non-negative least squares solve
-    exactly: Lawson & Hanson 1974, *Solving Least Squares Problems*, chapter 23.
+    Least squares with the inequalities that the slope be ≥ 0 at ten abscissae in each interval
+    (problem LSI) are transformed to a least-distance problem (LDP), which non-negative least
+    squares (NNLS) solve exactly: Lawson & Hanson 1974, *Solving Least Squares Problems*,
+    chapter 23.
     """
     places = np.linspace(x.min(), x.max(), knots)
     t = np.concatenate([places[:1]] * 3 + [places] + [places[-1:]] * 3)
@@ -236,17 +259,17 @@ def fit_rising_spline(x: np.ndarray, y: np.ndarray, weight: np.ndarray, knots: i
     target = q.T @ np.concatenate([root * y, np.zeros(n - 2)])
     where = np.linspace(places[0], places[-1], _SLOPES_PER_INTERVAL * (knots - 1) + 1)
     slopes = scipy.interpolate.BSpline(t, np.eye(n), 3).derivative()(where) * span
-    # z = R c − target: the nearest z to 0 with G z ≥ −G target
+    # With z = R c − target the fit asks for the z of least norm with G z ≥ −G target.
     g = np.linalg.solve(r.T, slopes.T).T
     z = _least_distance(g, -g @ target)
     return Curve(scipy.interpolate.BSpline(t, np.linalg.solve(r, z + target), 3))
 
 
 def _least_distance(g: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return the shortest z with g z ≥ h (problem LDP)."""
+    """Return the z of least norm with g z ≥ h (problem LDP)."""
     if (h <= 0).all():
         return np.zeros(g.shape[1])
-    scale = np.abs(h).max()  # keeps the problem of NNLS well conditioned
+    scale = np.abs(h).max()  # the scaling keeps the NNLS problem well conditioned
     e = np.vstack([g.T, h / scale])
     f = np.append(np.zeros(g.shape[1]), 1.0)
     u, _ = scipy.optimize.nnls(e, f)

@@ -1,4 +1,4 @@
-"""M.M.Cosmic step by step: what clean pixels would look like, and the boundary around them."""
+"""The steps of M.M.Cosmic: the diagram of clean pixels, its boundary, and the criterion."""
 
 from __future__ import annotations
 
@@ -23,25 +23,36 @@ from crdetect.mm.boundary import (
     computed_points,
     fit_boundary,
 )
+from crdetect.mm.checks import boundary_checks
 from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Expected, distinct, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.parameters import Parameters
-from crdetect.resources import Resources
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
+from crdetect.verdict import Check
 
 _logger = logging.getLogger(__name__)
 
-_ROOM, _ROOM_WITH_OFFSETS = 2.0, 4.0  # height of the diagram, times the largest clean value
-_LEAST_SCALE, _LARGEST_SCALE = 0.01, 10.0  # of the boundary, to let so many pixels through
+# Height of the diagram, in units of the largest height of the clean pixels of the first simulated
+# set (or of the height above which one clean pixel is expected, where the diagram is computed): the
+# other sets need room above it, and more of it where offsets raise the edges of sources. Both were
+# chosen by hand.
+_ROOM, _ROOM_WITH_OFFSETS = 2.0, 4.0
+# Range of the factor by which the boundary may be scaled in order that `mm_false_pixels` clean
+# pixels are expected above it. Both ends were chosen by hand.
+_LEAST_SCALE, _LARGEST_SCALE = 0.01, 10.0
 
 
 @by_value
 @dataclass(frozen=True)
 class MedianMinimum:
-    """The Median-Minimum diagram and its boundary: a criterion (`crdetect.criteria.Criterion`).
+    """The Median-Minimum method for given exposures: its diagram, boundary and thresholds.
+
+    It is a criterion that compares exposures (`crdetect.criteria.Criterion`). `make_diagram` makes
+    it, and `Detection.diagram` is one. The histograms of the diagram are ``clean`` and ``real``.
 
     Attributes
     ----------
@@ -50,19 +61,21 @@ class MedianMinimum:
     criterion : DiagramCriterion
         Boundary and thresholds that flag pixels.
     dilation : int
-        How many times the flagged pixels are dilated by their 8 neighbours.
+        Number of times that the flagged pixels are dilated by their 8 neighbours.
     clean, real : Diagram
-        Clean pixels as simulated or computed, and the pixels of the exposures.
+        Histogram of the clean pixels, as simulated or computed, and histogram of the pixels of the
+        exposures.
     seed : int or None
-        Seed of the simulation; None where the diagram was computed.
-    shape : NbinomShape or None
-        Shape of the negative binomial distribution, where it was measured.
+        Seed of the simulation; None if the diagram was computed.
+    nbinom_shape : NbinomShape or None
+        Measured shape κ of the negative binomial distribution of photons; None if it was not
+        measured.
     offsets : Offsets or None
-        Offsets of the exposures, where they were given or measured.
+        Offsets of the exposures; None if they were neither given nor measured.
     expected_above : float or None
-        Clean pixels expected above the boundary, where the diagram was computed.
-    pixels : CleanPixels or None
-        The clean pixels, where the diagram was computed.
+        Number of clean pixels expected above the boundary; None if the diagram was simulated.
+    clean_pixels : CleanPixels or None
+        The clean pixels and their distributions; None if the diagram was simulated.
     """
 
     observation: Observation
@@ -71,45 +84,50 @@ class MedianMinimum:
     clean: Diagram
     real: Diagram
     seed: int | None
-    shape: NbinomShape | None
+    nbinom_shape: NbinomShape | None
     offsets: Offsets | None
     expected_above: float | None
-    pixels: CleanPixels | None = None
+    clean_pixels: CleanPixels | None = None
 
     def beyond_threshold(self, which: str | int) -> np.ndarray:
-        """Pixels of an image that exceed the minimum by more than the threshold."""
+        """Return the pixels of an image that exceed min2d by more than the threshold."""
         image, statistics = self.observation.image(which), self.observation.statistics
         return self.criterion.beyond_threshold(image, statistics)
 
     def flag(self, which: str | int) -> np.ndarray:
-        """Pixels of an image above the boundary and all thresholds."""
+        """Flag the pixels of an image that are above the boundary and exceed all thresholds."""
         return self.criterion.flag(self.observation.image(which), self.observation.statistics)
+
+    def checks(self, mm: MM) -> list[Check]:
+        """Check that the boundary follows its points and lets few clean pixels through."""
+        return list(boundary_checks(self, mm))
 
     def refitted(self, mm: MM) -> MedianMinimum:
         """Fit another boundary to the same clean pixels.
 
-        It is that of a new diagram, if what else the parameters say is as it was and the limits
-        are the same: see `Limits.hold`.
+        The result equals that of a new diagram if only parameters of the boundary and the dilation
+        differ, and if the limits of the diagram hold the fixed points: see `Limits.hold`.
 
         Raises
         ------
         InputError
-            If there are too few points for a spline, or the clean pixels asked for cannot be had.
+            If there are too few points for a spline, or no scaling of the boundary has
+            ``mm_false_pixels`` clean pixels above it.
         """
-        boundary = _fit_boundary(self.clean, self.pixels, mm)
-        expected_above = _expected_above(boundary, self.pixels)
+        boundary = _fit_boundary(self.clean, self.clean_pixels, mm)
+        expected_above = _expected_above(boundary, self.clean_pixels)
         criterion = replace(self.criterion, boundary=boundary)
         return replace(
             self, criterion=criterion, dilation=mm.mm_dilation, expected_above=expected_above
         )
 
     def used(self) -> dict[str, Any]:
-        """Values of the parameters that were found out in the run, by their names."""
+        """Return the parameters that the run measured or drew at random, by their names."""
         used: dict[str, Any] = {}
         if self.seed is not None:
             used["mm_seed"] = self.seed
-        if self.shape is not None:
-            used["mm_nbinom_shape"] = self.shape.value
+        if self.nbinom_shape is not None:
+            used["mm_nbinom_shape"] = self.nbinom_shape.value
         if self.offsets is not None:
             used["mm_xy_offsets"] = self.offsets.xy_px.tolist()
         return used
@@ -121,15 +139,15 @@ def check_diagram(stack: Stack, parameters: Parameters) -> None:
     Raises
     ------
     InputError
-        If there is another number of offsets than of exposures, the region where offsets are
-        measured leaves the image or is too small, or the diagram cannot be computed for so many
-        exposures.
+        If the number of offsets is not that of the exposures, the region in which offsets are
+        measured is too small or not inside the image, or the diagram cannot be computed for this
+        number of exposures.
     """
     mm, n = parameters.mm, len(stack)
     if mm.mm_xy_offsets is not None and len(mm.mm_xy_offsets) != n:
         raise InputError(
-            f"mm_xy_offsets has {len(mm.mm_xy_offsets)} values for {n} exposures: one each is "
-            "needed"
+            f"mm_xy_offsets has {len(mm.mm_xy_offsets)} values for {n} exposures: each "
+            "exposure needs one"
         )
     if mm.mm_crosscorr_region is not None:
         region_mask([mm.mm_crosscorr_region], stack.shape, "mm_crosscorr_region")
@@ -142,23 +160,30 @@ def make_diagram(
     observation: Observation,
     hits: DetectorHits,
     mm: MM,
-    resources: Resources,
+    resources: Resources = ALL_PROCESSORS,
     boundary: Boundary | None = None,
 ) -> MedianMinimum:
-    """Find where clean pixels are in the diagram, and the boundary around them.
+    """Make the diagram of clean pixels and fit the boundary above them.
+
+    The histograms of the diagram are part of the `MedianMinimum` that is returned.
 
     Parameters
     ----------
     observation : Observation
         The exposures.
     hits : DetectorHits
-        What the detector of one image found; such pixels are not clean.
+        Pixels that the detector of one image flagged; they are not clean.
     mm : MM
-        Parameters.
-    resources : Resources, optional
-        What may be used; the result does not depend on it.
+        Parameters of M.M.Cosmic.
+    resources : Resources
+        Computing resources; the result does not depend on them.
     boundary : Boundary, optional
-        Taken instead of a new one.
+        Boundary that is used instead of a newly fitted one.
+
+    Returns
+    -------
+    MedianMinimum
+        The diagram with its boundary and thresholds, a criterion.
 
     Raises
     ------
@@ -166,11 +191,11 @@ def make_diagram(
         If the parameters do not fit the exposures, or there are no clean pixels.
     """
     hit = hits.anywhere()
-    shape = _measure_shape(observation, hit, mm)
+    nbinom_shape = _measure_shape(observation, hit, mm)
     offsets = _find_offsets(observation, hits, mm)
     scene = make_scene(
         observation.stack,
-        _expected(observation, hits, mm, shape, offsets),
+        _expected(observation, hits, mm, nbinom_shape, offsets),
         observation.statistics.coincidences,
         observation.statistics.min2d,
         hit,
@@ -182,7 +207,7 @@ def make_diagram(
         pixels = pixels if mm.mm_false_pixels is None else pixels.deconvolved()
         clean = pixels.diagram(pixels.limits(scene.min2d_adu, room, mm))
     else:
-        seed = np.random.SeedSequence(mm.mm_seed).entropy  # a new one, where none is given
+        seed = np.random.SeedSequence(mm.mm_seed).entropy  # a random seed, where none is given
         clean = simulate(scene, room, mm.model_copy(update={"mm_seed": seed}), resources)
     boundary = boundary or _fit_boundary(clean, pixels, mm)
     expected_above = _expected_above(boundary, pixels)
@@ -195,7 +220,7 @@ def make_diagram(
         clean,
         real,
         seed,
-        shape,
+        nbinom_shape,
         offsets,
         expected_above,
         pixels,
@@ -221,11 +246,13 @@ def _measure_shape(observation: Observation, hit: np.ndarray, mm: MM) -> NbinomS
         noise.select(clean).divided(factor)
         for noise, factor in zip(observation.noises, observation.factors, strict=True)
     ]
-    shape = measure_nbinom_shape(np.array(values), noises)
-    _logger.info("mm_nbinom_shape: %s", shape)
+    nbinom_shape = measure_nbinom_shape(np.array(values), noises)
+    _logger.info("mm_nbinom_shape: %s", nbinom_shape)
     if mm.has_offsets:
-        _logger.warning("mm_nbinom_shape: auto also takes offsets for excess noise: κ is too low")
-    return shape
+        _logger.warning(
+            "mm_nbinom_shape: auto takes offsets for excess noise: the measured κ is too low"
+        )
+    return nbinom_shape
 
 
 def _find_offsets(observation: Observation, hits: DetectorHits, mm: MM) -> Offsets | None:
@@ -239,19 +266,19 @@ def _expected(
     observation: Observation,
     hits: DetectorHits,
     mm: MM,
-    shape: NbinomShape | None,
+    nbinom_shape: NbinomShape | None,
     offsets: Offsets | None,
 ) -> Expected:
-    """Find the expected signals, fluxes and noises of the exposures."""
+    """Estimate the expected signals, flux factors and noises of the exposures."""
     kappa = np.inf
     if mm.mm_photon_distribution == "nbinom":
-        kappa = mm.mm_nbinom_shape if shape is None else shape.value
+        kappa = mm.mm_nbinom_shape if nbinom_shape is None else nbinom_shape.value
     noises = [replace(noise, nbinom_shape=kappa) for noise in distinct(observation.noises)]
     factors = [1.0] * len(observation.noises)
     if mm.mm_synthetic == "adaptive":
         signals = observation.exposure_model.signals_adu(noises[0])
         noises = [observation.exposure_model.noise(noises[0])]
-    elif mm.mm_synthetic == "single":  # each has its own flux, and is where it is
+    elif mm.mm_synthetic == "single":  # each exposure includes its flux and its offset
         signals = [np.maximum(image, 0) for image in hits.clean_exposures]
     else:
         s = observation.statistics
@@ -263,7 +290,7 @@ def _expected(
 
 
 def _filled(signal_adu: np.ndarray) -> np.ndarray:
-    """Put 0 where all exposures are missing: such pixels are never simulated."""
+    """Replace NaN by 0 where all exposures are missing; such pixels are never simulated."""
     return np.nan_to_num(signal_adu, nan=0.0)
 
 
@@ -284,13 +311,13 @@ def _expected_above(boundary: Boundary, pixels: CleanPixels | None) -> float | N
 def _boundary_of_computed(pixels: CleanPixels, clean: Diagram, mm: MM) -> Boundary:
     if mm.mm_false_pixels is None:
         return fit_boundary(*computed_points(clean, 1 / mm.mm_nsimulations), mm)
-    # so many in each column gives the boundary its form; then it is raised or lowered
+    # Equal numbers of pixels above each point give the boundary its form, which is then scaled.
     columns = np.count_nonzero(clean.counts.sum(axis=0) > 1)
     x, y = computed_points(clean, mm.mm_false_pixels / max(columns, 1))
     if x.size < 2:
         raise InputError(
             f"mm_false_pixels: {mm.mm_false_pixels:g} clean pixels cannot be above the boundary: "
-            f"there are {clean.counts.sum():.0f} in all; accepted: far fewer"
+            f"there are {clean.counts.sum():.0f} in all; accepted: a much smaller number"
         )
 
     def surplus(log_scale: float) -> float:
@@ -301,7 +328,8 @@ def _boundary_of_computed(pixels: CleanPixels, clean: Diagram, mm: MM) -> Bounda
     if surplus(low) < 0 or surplus(high) > 0:
         most, least = (mm.mm_false_pixels * np.exp(surplus(place)) for place in (low, high))
         raise InputError(
-            f"mm_false_pixels: {mm.mm_false_pixels:g} clean pixels above the boundary cannot be "
-            f"had with these points and fixed points; accepted: {least:.2g} to {most:.2g}"
+            f"mm_false_pixels: {mm.mm_false_pixels:g} clean pixels above the boundary are out of "
+            f"reach with the points of this diagram and mm_fixed_points_in_boundary; "
+            f"accepted: {least:.2g} to {most:.2g}"
         )
     return fit_boundary(x, np.exp(scipy.optimize.brentq(surplus, low, high, rtol=1e-3)) * y, mm)

@@ -143,19 +143,19 @@ class MM(Block):
     @model_validator(mode="before")
     @classmethod
     def _threshold_given(cls, values: Any) -> Any:
-        # The default of one must not get in the way of the other.
+        # The default of mm_threshold_rnoise must not contradict a given mm_threshold.
         if isinstance(values, dict) and not is_none(values.get("mm_threshold")):
             return {"mm_threshold_rnoise": None} | values
         return values
 
     @property
     def uses_clean_exposures(self) -> bool:
-        """Whether the exposures as the detector cleaned them are needed."""
+        """Whether the exposures cleaned by the detector of one image are needed."""
         return self.mm_synthetic == "single" or self.mm_crosscorr_region is not None
 
     @property
     def has_offsets(self) -> bool:
-        """Whether offsets are given or to be measured."""
+        """Whether offsets of the exposures are given, or are to be measured."""
         return self.mm_xy_offsets is not None or self.mm_crosscorr_region is not None
 
     @model_validator(mode="after")
@@ -166,11 +166,12 @@ class MM(Block):
 
 
 def _contradictions(mm: MM) -> list[str]:
-    """Find values that do not go together; tell what would."""
+    """List the contradictions between parameters, each with the values that are accepted."""
     points = mm.mm_fixed_points_in_boundary or ()
     both_thresholds = mm.mm_threshold is not None and mm.mm_threshold_rnoise is not None
     both_offsets = mm.mm_xy_offsets is not None and mm.mm_crosscorr_region is not None
-    # the signals must be known without their noise, and the boundary must be free to move
+    # mm_false_pixels needs a signal common to the exposures, whose noise can be deconvolved, and a
+    # boundary that can be scaled.
     calibrated = mm.mm_simulation == "analytic" and mm.mm_boundary_fit == "spline"
     calibrated &= mm.mm_synthetic == "median" and not mm.has_offsets
     texts = {
@@ -186,8 +187,8 @@ def _contradictions(mm: MM) -> list[str]:
         "mm_xy_offsets and mm_crosscorr_region exclude each other: set one of them to none": (
             both_offsets
         ),
-        "mm_xy_offsets and mm_crosscorr_region need mm_synthetic: median (with single and adaptive "
-        "each image is where it is): set them to none": (
+        "mm_xy_offsets and mm_crosscorr_region need mm_synthetic: median (single and adaptive take "
+        "each exposure where it is): set them to none": (
             mm.has_offsets and mm.mm_synthetic != "median"
         ),
         "mm_false_pixels needs mm_simulation: analytic, mm_synthetic: median, mm_boundary_fit: "

@@ -1,4 +1,4 @@
-"""What clean exposures are expected to be: the signal of each pixel and its noise."""
+"""The expected signal and the noise of each pixel in clean exposures."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from crdetect.errors import InputError
 from crdetect.noise import Noise
 from crdetect.stack import Stack
 
-_LARGEST_SIGNAL_E = 1e15  # far beyond any detector, and within the reach of random integers
+# Maximum expected signal, electrons. Random numbers of photons are 64-bit integers, of at most
+# 9e18; the limit below was chosen by hand, far above the full well of any detector.
+_LARGEST_SIGNAL_E = 1e15
 
 
 @by_value
 @dataclass(frozen=True)
-class Exposure:
-    """Expected signal, flux and noise of one clean exposure.
+class ExpectedExposure:
+    """Expected signal, flux factor and noise of one clean exposure.
 
     Attributes
     ----------
     signal_adu : array
-        Expected signal before the factor, not negative.
+        Expected signal at a flux factor of 1, ADU; not negative.
     factor : float
-        Flux of the exposure; it multiplies the signal.
+        Flux factor of the exposure, which multiplies the signal.
     noise : Noise
-        Numbers, or maps of the shape of the signal.
+        Gain and read noise: numbers, or maps of the shape of the signal.
     """
 
     signal_adu: np.ndarray
@@ -35,7 +37,7 @@ class Exposure:
     noise: Noise
 
     def draw_adu(self, pixels: slice, rng: np.random.Generator) -> np.ndarray:
-        """Draw the values of some pixels, ADU."""
+        """Draw random values of some pixels, ADU."""
         signal = self.signal_adu[pixels] * np.float32(self.factor)
         return self.noise.select(pixels).draw_adu(signal, rng)
 
@@ -43,24 +45,27 @@ class Exposure:
 @by_value
 @dataclass(frozen=True)
 class Expected:
-    """Expected signals, fluxes and noises of N clean exposures.
+    """Expected signals, flux factors and noises of N clean exposures.
 
-    What the exposures have in common is given once. That is not only shorter: a common signal is
-    divided more finely into levels where the diagram is computed, because it can be.
+    A signal or a noise that all exposures have in common is given once. Where the diagram is
+    computed, a common signal is divided into finer levels than the signals of single exposures:
+    there are no combinations of levels, whose number would grow too large.
 
     Attributes
     ----------
     signals_adu : tuple of 1 or N arrays
-        Expected signals before the factors, not negative; a single one is common to all exposures.
+        Expected signals at a flux factor of 1, ADU; not negative. A single one is common to all
+        exposures.
     factors : tuple of N float
-        Fluxes of the exposures; they multiply the signals.
+        Flux factors of the exposures, which multiply the signals.
     noises : tuple of 1 or N Noise
-        Numbers, or maps of the shape of the signals; a single one is common to all exposures.
+        Gains and read noises: numbers, or maps of the shape of the signals. A single one is common
+        to all exposures.
 
     Raises
     ------
     ValueError
-        If the numbers of signals, factors and noises do not fit.
+        If there is another number of signals or noises than 1 or N.
     """
 
     signals_adu: tuple[np.ndarray, ...]
@@ -75,20 +80,20 @@ class Expected:
 
     @property
     def common_signal(self) -> bool:
-        """Whether all exposures have the same signal, apart from their fluxes."""
+        """Whether all exposures have the same expected signal, apart from their flux factors."""
         return len(self.signals_adu) == 1
 
     @property
-    def exposures(self) -> tuple[Exposure, ...]:
-        """Expected signal, flux and noise, exposure by exposure."""
+    def exposures(self) -> tuple[ExpectedExposure, ...]:
+        """Expected signal, flux factor and noise of each exposure."""
         n = len(self.factors)
         signals, noises = (
             each * n if len(each) == 1 else each for each in (self.signals_adu, self.noises)
         )
-        return tuple(map(Exposure, signals, self.factors, noises))
+        return tuple(map(ExpectedExposure, signals, self.factors, noises))
 
     def select(self, index) -> Expected:
-        """Return what is expected of some of the pixels."""
+        """Return the expected signals and noises of some of the pixels."""
         return Expected(
             tuple(signal[index] for signal in self.signals_adu),
             self.factors,
@@ -97,7 +102,7 @@ class Expected:
 
 
 def distinct(noises: Sequence[Noise]) -> tuple[Noise, ...]:
-    """Return the noise that exposures have in common, or else all noises, for `Expected`."""
+    """Return one noise if all are equal, otherwise all of them, as `Expected` takes them."""
     first, *others = noises
     return (first,) if all(noise == first for noise in others) else tuple(noises)
 
@@ -105,16 +110,16 @@ def distinct(noises: Sequence[Noise]) -> tuple[Noise, ...]:
 @by_value
 @dataclass(frozen=True)
 class Scene:
-    """The clean pixels of the exposures, in one dimension.
+    """The clean pixels of the exposures, as one-dimensional arrays.
 
     Attributes
     ----------
     expected : Expected
-        Expected signals, fluxes and noises of the n pixels.
+        Expected signals, flux factors and noises of the n pixels.
     coincidences : int
-        The number c of hits to be found.
+        Number c of coincident hits that are to be found.
     min2d_adu : (n,) array
-        Observed min2d of the pixels.
+        Observed min2d of the pixels, ADU.
     """
 
     expected: Expected
@@ -122,8 +127,8 @@ class Scene:
     min2d_adu: np.ndarray
 
     @property
-    def exposures(self) -> tuple[Exposure, ...]:
-        """Expected signal, flux and noise, exposure by exposure."""
+    def exposures(self) -> tuple[ExpectedExposure, ...]:
+        """Expected signal, flux factor and noise of each exposure."""
         return self.expected.exposures
 
     @property
@@ -132,7 +137,7 @@ class Scene:
         return self.min2d_adu.size
 
     def select(self, index) -> Scene:
-        """Return some of the pixels."""
+        """Return the scene of some of the pixels."""
         return Scene(self.expected.select(index), self.coincidences, self.min2d_adu[index])
 
 
@@ -143,25 +148,25 @@ def make_scene(
     min2d_adu: np.ndarray,
     excluded: np.ndarray,
 ) -> Scene:
-    """Gather the pixels that are clean and have a value in every exposure.
+    """Select the pixels that are clean and have a value in every exposure.
 
     Parameters
     ----------
     stack : Stack
         The exposures.
     expected : Expected
-        What is expected of them, (rows, columns).
+        Expected signals and noises of the exposures; arrays are (rows, columns).
     coincidences : int
-        The number c of hits to be found.
+        Number c of coincident hits that are to be found.
     min2d_adu : (rows, columns) array
-        Of the exposures.
+        min2d of the exposures, ADU.
     excluded : (rows, columns) array of bool
-        Pixels with a cosmic ray.
+        True where a pixel has a cosmic ray.
 
     Raises
     ------
     InputError
-        If no pixel is left, or a signal is more than a detector gives.
+        If no pixel is left, or an expected signal exceeds 1e15 electrons.
     """
     clean = ~excluded
     if not stack.complete:
@@ -169,10 +174,13 @@ def make_scene(
     if not clean.any():
         raise InputError(
             "no pixel without a cosmic ray has a value in every exposure: "
-            "the Median-Minimum diagram cannot be simulated"
+            "there are no clean pixels for the Median-Minimum diagram"
         )
     scene = Scene(expected.select(clean), coincidences, min2d_adu[clean])
     largest_e = max(float(np.max(e.signal_adu * e.noise.gain)) * e.factor for e in scene.exposures)
     if largest_e > _LARGEST_SIGNAL_E:
-        raise InputError(f"signals up to {largest_e:.3g} e are more than a detector gives")
+        raise InputError(
+            f"expected signals reach {largest_e:.3g} e, which is more than a detector gives: check "
+            "the gain and the unit of the exposures (ADU)"
+        )
     return scene

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from crdetect import Noise
 from crdetect.equivalence.order_statistics import Group, Tails, standard_normal
-from crdetect.mm.scene import Exposure
+from crdetect.mm.scene import ExpectedExposure
 
 FAR = 1e9  # electrons per ADU: without photon noise
 HEIGHTS = np.array([0.0, 0.5, 2.0, 5.0, 9.0])
@@ -15,7 +15,7 @@ HEIGHTS = np.array([0.0, 0.5, 2.0, 5.0, 9.0])
 def normal_group(means, sigmas):
     """One pixel of exposures with read noise only."""
     exposures = [
-        Exposure(np.array([mean]), 1.0, Noise(FAR, s))
+        ExpectedExposure(np.array([mean]), 1.0, Noise(FAR, s))
         for mean, s in zip(means, sigmas, strict=False)
     ]
     return Group(1.0, tuple((Tails.of(e.signal_adu, e.factor, e.noise, 0.0), 0) for e in exposures))
@@ -117,7 +117,7 @@ def test_standard_normal():
 def test_tails_are_those_of_the_noise(kappa):
     """Against draws: of factor, gain, read noise, photons."""
     noise = Noise(0.5, 4.0, kappa)
-    exposure = Exposure(np.array([0.0, 30.0, 500.0]), 1.5, noise)
+    exposure = ExpectedExposure(np.array([0.0, 30.0, 500.0]), 1.5, noise)
     tails = Tails.of(exposure.signal_adu, exposure.factor, exposure.noise, 0.0)
     rng = np.random.default_rng(2)
     for level, signal in enumerate(exposure.signal_adu):

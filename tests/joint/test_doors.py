@@ -183,7 +183,7 @@ def test_two_exposures_are_enough(simulated, tmp_path):
 def test_differences_that_were_matched_do_no_harm(detection):
     checks = {check.name: check for check in detection.quality.checks}
     assert any("noise" in name for name in checks)
-    assert not any(name.startswith(("flux of exposure", "offset in pixels")) for name in checks)
+    assert not any(name.startswith(("flux of exposure", "offset of exposure")) for name in checks)
     assert detection.quality.verdict.name == "GOOD"
 
 

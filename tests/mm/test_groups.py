@@ -26,10 +26,10 @@ def test_common_signals_are_rounded_within_a_tenth_of_the_noise(gain, rnoise):
         assert abs(group.means[0] - value) <= 0.12 * sigma
     one = signal.copy()
     population = Population.of(scene_of([one] * 3, noise))
-    assert population.pixels.sum() == 3000
+    assert population.npixels.sum() == 3000
     assert len(population.groups) < 3000 / 4
     assert population.levels.shape == (len(population.groups), 3)
-    mean = population.pixels @ level_means(population)[:, 0] / 3000
+    mean = population.npixels @ level_means(population)[:, 0] / 3000
     assert mean == pytest.approx(signal.mean(dtype=float), rel=2e-3)
 
 
@@ -50,9 +50,9 @@ def test_different_signals_are_grouped_whatever_their_order():
     ordered = Population.of(scene_of(signals, Noise(1.0, 3.4)))
     shuffled = Population.of(scene_of([signals[i] for i in (2, 0, 1)], Noise(1.0, 3.4)))
     np.testing.assert_array_equal(ordered.levels, shuffled.levels)
-    np.testing.assert_array_equal(ordered.pixels, shuffled.pixels)
-    assert ordered.pixels.sum() == 500
-    mean = ordered.pixels @ level_means(ordered) / 500
+    np.testing.assert_array_equal(ordered.npixels, shuffled.npixels)
+    assert ordered.npixels.sum() == 500
+    mean = ordered.npixels @ level_means(ordered) / 500
     np.testing.assert_allclose(mean, np.mean(np.sort(signals, axis=0), axis=1), rtol=3e-3)
 
 
@@ -63,7 +63,7 @@ def test_rounded_signals_scatter_no_more_than_before():
     base = rng.uniform(95, 105, n)
     signals = [base + rng.uniform(-5, 5, n) for _ in range(3)]
     population = Population.of(scene_of(signals, Noise(1.0, 3.4)))
-    weight = population.pixels[:, np.newaxis] / (3 * n)
+    weight = population.npixels[:, np.newaxis] / (3 * n)
     means = level_means(population)
     sigmas = np.array([group.sigmas for group in population.groups])
     total = np.sum(weight * (sigmas**2 + means**2)) - np.sum(weight * means) ** 2
@@ -77,7 +77,7 @@ def test_maps_make_populations():
     gain, rnoise = rng.choice([1.0, 2.0], n), rng.uniform(3.0, 3.3, n)
     noise = Noise(gain, rnoise, 70.0)
     made = list(populations(scene_of([np.full(n, 50.0)] * 3, noise, min2d_adu=gain)))
-    assert sum(population.pixels.sum() for population in made) == n
+    assert sum(population.npixels.sum() for population in made) == n
     for population in made:
         (group,) = population.groups
         of_gain = population.min2d_adu[0]
@@ -85,12 +85,12 @@ def test_maps_make_populations():
         variance = 50 / of_gain + 50**2 / 70
         assert variance + 9 < group.sigmas[0] ** 2 * 1.03
         assert group.sigmas[0] ** 2 * 0.97 < variance + 3.3**2
-    assert sum(p.pixels.sum() for p in made if p.min2d_adu[0] == 2) == (gain == 2).sum()
+    assert sum(p.npixels.sum() for p in made if p.min2d_adu[0] == 2) == (gain == 2).sum()
 
 
 def test_one_population_where_there_is_no_map():
     (population,) = populations(scene_of([np.arange(100.0)] * 3, Noise(1.0, 3.4)))
-    assert population.pixels.sum() == 100
+    assert population.npixels.sum() == 100
 
 
 def test_deconvolution_finds_the_true_signals():
@@ -101,7 +101,7 @@ def test_deconvolution_finds_the_true_signals():
     values = np.sort([noise.draw_adu(true, rng) for _ in range(3)], axis=0)
     population = Population.of(scene_of([values[1]] * 3, noise, min2d_adu=values[0]))
     freed = population.deconvolved()
-    assert freed.pixels.sum() == pytest.approx(80_000, rel=1e-6)
+    assert freed.npixels.sum() == pytest.approx(80_000, rel=1e-6)
     signal = level_means(population)[:, 0]
 
     def scatter(pixels, near):
@@ -111,11 +111,11 @@ def test_deconvolution_finds_the_true_signals():
         return mean, np.sqrt(share @ (signal[inside] - mean) ** 2)
 
     for near, measured in ((40.0, 4.7), (100.0, 7.0)):
-        mean, width = scatter(freed.pixels, near)
+        mean, width = scatter(freed.npixels, near)
         assert mean == pytest.approx(near, abs=0.5)
         assert width < 0.6 * measured
-        assert scatter(population.pixels, near)[1] == pytest.approx(measured, rel=0.1)
-    assert freed.pixels[signal < 70].sum() == pytest.approx(60_000, rel=0.005)
+        assert scatter(population.npixels, near)[1] == pytest.approx(measured, rel=0.1)
+    assert freed.npixels[signal < 70].sum() == pytest.approx(60_000, rel=0.005)
 
 
 @pytest.mark.parametrize("n", range(2, 10))

@@ -4,7 +4,7 @@ from scenes import scene_of
 
 from crdetect import InputError, Noise, Stack
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Expected, Exposure, distinct, make_scene
+from crdetect.mm.scene import Expected, ExpectedExposure, distinct, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.resources import Resources
 
@@ -134,7 +134,7 @@ def test_signals_beyond_any_detector(signal_adu, gain, factor, refused):
 def test_draws_follow_signal_factor_and_noise_of_the_pixels():
     signal = np.repeat([0.0, 100.0], 50_000)
     rnoise = np.repeat([3.0, 6.0], 50_000)
-    exposure = Exposure(signal, 3.0, Noise(2.0, rnoise, 50.0))
+    exposure = ExpectedExposure(signal, 3.0, Noise(2.0, rnoise, 50.0))
     for pixels, mean, rn in ((slice(0, 50_000), 0.0, 3.0), (slice(50_000, None), 300.0, 6.0)):
         drawn = exposure.draw_adu(pixels, np.random.default_rng(5)).astype(float)
         variance = mean / 2 + mean**2 / 50 + rn**2

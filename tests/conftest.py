@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items):
 
 
 class _Watch:
-    """Notes that a process was started; what libraries ask the system at their import is nothing."""
+    """Notes that a process was started; what libraries ask the system is none of them."""
 
     started = False
     programs = ("python", "numina", "crdetect", "Xvfb", "chrom")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from astropy.io import fits
 
+from crdetect import interactive
 from crdetect.cli import main
 from crdetect.combine import COMBINATIONS
 from crdetect.detectors import networks
@@ -680,3 +681,40 @@ def test_differences_that_cannot_be_simulated(wrong, tmp_path, capfd):
     assert main(["simulate", str(tmp_path / "out"), *wrong]) == 2
     assert "simulate needs" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------
+# Inputs that are moved during a run
+
+
+def rename(path):
+    path.rename(path.with_name("elsewhere.fits"))
+
+
+@pytest.mark.parametrize("move", [rename, Path.unlink], ids=["renamed", "removed"])
+@pytest.mark.parametrize("which", ["data/exposure_2.fits", "params.yaml", "gain.fits"])
+def test_inputs_may_go_once_they_are_read(work, monkeypatch, move, which):
+    """Nothing is looked for again when the work is done, and the run is not lost."""
+    write_image(work / "gain.fits", np.full((96, 128), 1.5, np.float32))
+    edit(work / "params.yaml", gain="gain.fits", crmethod="pycosmic")
+    detect = interactive.detect_with_person
+    moved = []
+
+    def detect_and_move(*arguments, **more):
+        move(work / which)
+        moved.append(which)
+        return detect(*arguments, **more)
+
+    monkeypatch.setattr(interactive, "detect_with_person", detect_and_move)
+    output = work / "out"
+    arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output), "--no-plots"]
+    assert main(arguments) == 0
+    assert moved == [which]
+    assert names_in(output) == PRODUCTS
+    used = yaml.safe_load((output / "params_used.yaml").read_text())
+    assert used["images"] == [str(work / f"data/exposure_{i}.fits") for i in (1, 2, 3)]
+    assert used["gain"] == str(work / "gain.fits")
+    with fits.open(output / "crmasks.fits") as hdul:
+        assert len(hdul["EXPOSURES"].data) == 3
+        assert hdul["MEDIANCR"].data.any()
+    assert not (work / which).exists()

@@ -1,6 +1,7 @@
 """Control files of numina: what is nearly right is told; see test_recipe.py for whole runs."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -125,11 +126,10 @@ def test_values_for_other_profiles_only_are_warned_of(caplog, profiles, packaged
     dal = dal_of({"CRDETECT": profiles}, packaged={"requirements": {"CRDETECT": packaged}})
     with caplog.at_level(logging.WARNING, LOGGER):
         warn_of_other_profiles(block(), dal)
-    expected = (
-        f"the control file has requirements for profile {warned}, not for that of the frames, "
-        f"{PROFILE}"
-    )
-    assert warnings_in(caplog) == ([expected] if warned else [])
+    found = warnings_in(caplog)
+    assert len(found) == (warned is not None)
+    if warned:
+        assert re.search(rf"requirements for the profile {warned}, .* {PROFILE}$", found[0])
 
 
 def test_no_warning_without_a_control_file(caplog):

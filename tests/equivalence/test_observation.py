@@ -188,7 +188,7 @@ def test_order_of_divided_exposures_permutes_their_masks_only(crmethod, factors,
     assert one.observation.typical_noise == other.observation.typical_noise
     if one.diagram is not None:
         thresholds = [
-            (made.diagram.criterion.threshold_adu, made.diagram.criterion.least_max_adu)
+            (made.diagram.criterion.threshold_adu, made.diagram.criterion.minimum_max2d_adu)
             for made in (one, other)
         ]
         read_noise = np.median(NOISE.rnoise_adu / np.array(factors))

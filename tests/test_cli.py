@@ -1,5 +1,6 @@
 """The command, as a user runs it."""
 
+import argparse
 import json
 import re
 import shutil
@@ -410,6 +411,16 @@ def test_bad_arguments(work, arguments, capfd, monkeypatch):
     monkeypatch.chdir(work)
     assert main(arguments) == 2
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_every_argument_is_explained():
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for argument in command._actions:
+            assert argument.help, (command.prog, argument.dest)
+    for argument in commands.choices["simulate"]._actions:
+        if argument.option_strings and argument.dest != "help":
+            assert "(default: " in argument.help, argument.dest
 
 
 def text_for_masks(masks, _):

@@ -225,8 +225,8 @@ def _score(options: argparse.Namespace) -> None:
 
     result = score_files(options.crmasks, options.truth)
     _say(
-        f"planted double hits found: {result.planted_found} of {result.planted} (at least one pixel "
-        "is in MEDIANCR)",
+        f"planted double hits found: {result.planted_found} of {result.planted} (at least one "
+        "pixel is in MEDIANCR)",
         f"pixels hit above 5 σ in two exposures found: {result.double_px_found} of "
         f"{result.double_px}",
         f"false pixels in MEDIANCR: {result.false_px} (neither they nor their neighbours were hit "

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from astropy.io import fits
 
-from crdetect.cli import main
+from crdetect.cli import _parser, main
 from crdetect.combine import COMBINATIONS
 from crdetect.detectors import networks
 from crdetect.masks import CLASSES

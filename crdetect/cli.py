@@ -235,7 +235,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# What is shown
+# Output
 
 
 def _history(inputs) -> list[str]:

@@ -1,4 +1,4 @@
-"""deepCR (Zhang & Bloom 2020, ApJ 889, 24): a network that finds cosmic rays in one image."""
+"""Network deepCR (Zhang & Bloom 2020, ApJ 889, 24), which finds cosmic rays in one image."""
 
 from __future__ import annotations
 

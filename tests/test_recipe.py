@@ -294,7 +294,7 @@ BAD = {
         "mm_threshold and mm_threshold_rnoise exclude each other",
     ),
     "too many coincidences": ([block(mm_cr_coincidences=3)], "mm_cr_coincidences must be"),
-    "region outside": ([block(regions_to_be_skipped=[1, 500, 1, 9])], "is not inside the image"),
+    "region outside": ([block(regions_to_be_skipped=[1, 500, 1, 9])], "not inside the image"),
     "no such extension": ([block(extnum="SCI")], "exposure_1.fits has no extension SCI"),
     "two frames": ([block(frames=FRAMES[:2])], "frames must be three or more equivalent expos"),
     "no frames": ([block(frames=[])], "frames must be three or more equivalent exposures, not 0"),

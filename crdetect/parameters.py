@@ -205,16 +205,6 @@ class General(Block):
         """Whether a person is asked during the run."""
         return self.interactive or self.verify_cr
 
-    @property
-    def uses_mm(self) -> bool:
-        """Whether the Median-Minimum diagram takes part."""
-        return self.criterion == "mm"
-
-    @property
-    def uses_joint(self) -> bool:
-        """Whether joint detection takes part."""
-        return self.criterion == "joint"
-
     @model_validator(mode="after")
     def _flagged_or_ignored(self) -> Self:
         for name in ("pixels_to_be_ignored_as_cr", "pixels_to_be_ignored_in_mediancr"):

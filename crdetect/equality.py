@@ -12,11 +12,12 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def by_value(cls: _Class) -> _Class:
-    """Let objects of a dataclass with arrays compare by value (a decorator above ``dataclass``).
+    """Make the objects of a dataclass compare by value, arrays included.
 
-    The comparison that a dataclass generates fails on arrays: their ``==`` is an array. Here two
-    objects are equal if they are of one class and all their fields are equal; arrays are, if they
-    have one shape and equal elements, where NaN equals NaN. The objects have no hash.
+    It is a decorator to be written above ``dataclass``. The comparison that a dataclass generates
+    fails on arrays, because their ``==`` is an array. With this decorator two objects are equal if
+    they are of one class and all their fields are equal; two arrays are equal if they have one
+    shape and equal elements, where NaN equals NaN. The objects have no hash.
     """
 
     def __eq__(self: Any, other: object) -> bool:  # noqa: N807 (becomes a method)

@@ -326,7 +326,7 @@ BAD_INPUTS = {
     no_yaml: ("params.yaml", "line"),
     no_params: ("params.yaml", "No such file"),
     twice_a_key: ("params.yaml", "dilation", "twice"),
-    region_outside: ("regions_to_be_skipped", "is not inside the image"),
+    region_outside: ("regions_to_be_skipped", "not inside the image"),
     too_large: ("pixels_to_be_flagged_as_cr", "mm_knots_splfit"),
     long_name: ("bias", "no file"),
     missing_map: ("gain", "gain_map.fits"),
@@ -478,7 +478,7 @@ BAD_MASKS = {
     "flux factors": (tampered("PRIMARY", with_flux_factor), "must be numbers > 0"),
     "flux factors, no params": (tampered(None, without_params), "flux factors"),
     "pixel 0": (tampered(None, with_replaced((0, 5, 3, 3))), "RPMEDIAN"),
-    "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "is not inside the image"),
+    "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "not inside the image"),
     "params": (tampered("PARAMS", with_broken_params), "PARAMS is damaged"),
 }
 
@@ -525,7 +525,7 @@ def test_run_never_takes_the_place_of_its_input(work, done, which, capfd):
     before = (output / "combined_mean.fits").read_bytes()
     run = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
     assert main([*run, *arguments]) == 2
-    assert "combined_mean.fits there is an input" in capfd.readouterr().err
+    assert "combined_mean.fits is an input" in capfd.readouterr().err
     assert (output / "combined_mean.fits").read_bytes() == before
 
 

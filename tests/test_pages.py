@@ -13,7 +13,7 @@ from crdetect.catalogue import Shelf
 from crdetect.masks import BOTH, CLASSES, Feature, label_features
 from crdetect.plots.images import grey_limits
 from crdetect.plots.pages import Sheet, _DiagramPage, _ImagesPage, describe, write_pages
-from crdetect.plots.window import Window, outline
+from crdetect.plots.surroundings import Surroundings, outline
 from crdetect.simulate import simulate_exposures
 
 SHAPE = (120, 150)
@@ -60,21 +60,23 @@ def feature_at(x, y):
     ],
 )
 def test_window_has_its_size_and_stays_inside(x, y, expected):
-    window = Window.around(feature_at(x, y), 5, (100, 100))
-    assert (window.rows, window.columns) == expected
-    assert window.shape == (11, 11)
+    around = Surroundings.around(feature_at(x, y), 5, (100, 100))
+    assert (around.rows, around.columns) == expected
+    assert around.shape == (11, 11)
 
 
 def test_window_holds_a_large_feature_and_is_no_larger_than_the_image():
     feature = feature_at([10, 60], [40, 41])
-    window = Window.around(feature, 5, (100, 200))
-    assert window.columns.start <= 10 - 2
-    assert window.columns.stop >= 60 + 3
-    assert Window.around(feature, 500, (100, 200)) == Window(slice(0, 100), slice(0, 200))
+    around = Surroundings.around(feature, 5, (100, 200))
+    assert around.columns.start <= 10 - 2
+    assert around.columns.stop >= 60 + 3
+    assert Surroundings.around(feature, 500, (100, 200)) == Surroundings(
+        slice(0, 100), slice(0, 200)
+    )
 
 
 def test_extent_is_in_fits_pixels():
-    assert Window(slice(10, 20), slice(0, 5)).extent == (0.5, 5.5, 10.5, 20.5)
+    assert Surroundings(slice(10, 20), slice(0, 5)).extent == (0.5, 5.5, 10.5, 20.5)
 
 
 def test_outline_is_closed_and_between_inside_and_outside():
@@ -103,18 +105,18 @@ def test_images_page_shows_what_is_around_the_feature(sheet, features):
     found = sheet.detection
     for feature in (features[0], features[-1], features[0]):
         page.show(feature)
-        window = sheet.window(feature)
+        around = sheet.around(feature)
         panels = page.figure.axes[:6]
         images = [*found.observation.stack.exposures, found.statistics.median2d]
         for ax, image in zip((*panels[:4], panels[5]), [*images, sheet.corrected_adu], strict=True):
-            assert_array_equal(ax.images[0].get_array(), window.cut(image))
-            assert tuple(ax.images[0].get_extent()) == window.extent
+            assert_array_equal(ax.images[0].get_array(), around.cut(image))
+            assert tuple(ax.images[0].get_extent()) == around.extent
         limits = {ax.images[0].get_clim() for ax in (*panels[:4], panels[5])}
-        cuts = np.stack([window.cut(image) for image in [*images, sheet.corrected_adu]])
+        cuts = np.stack([around.cut(image) for image in [*images, sheet.corrected_adu]])
         assert limits == {grey_limits(cuts, "zscale")}
         painted = panels[4].images[0].get_array()
-        assert_array_equal(painted[..., 3] > 0, window.cut(found.codes) > 0)
-        own = painted[feature.y - window.rows.start, feature.x - window.columns.start]
+        assert_array_equal(painted[..., 3] > 0, around.cut(found.codes) > 0)
+        own = painted[feature.y - around.rows.start, feature.x - around.columns.start]
         assert_array_equal(own[:, 3], 1.0)
         assert (painted[..., 3] == 1).sum() == feature.x.size
         for i in range(3):
@@ -131,11 +133,11 @@ def test_corrected_median_is_the_combination(sheet, exposures):
 def test_outline_in_an_exposure_is_that_of_its_mask(sheet, features):
     page = _ImagesPage(sheet)
     page.show(features[2])
-    window = sheet.window(features[2])
-    corner = (window.columns.start + 1, window.rows.start + 1)  # FITS pixels
+    around = sheet.around(features[2])
+    corner = (around.columns.start + 1, around.rows.start + 1)  # FITS pixels
     for ax, crmask in zip(page.figure.axes[:3], sheet.detection.masks.crmasks, strict=False):
         (line,) = ax.lines
-        expected = outline(window.cut(crmask)) + corner
+        expected = outline(around.cut(crmask)) + corner
         assert_array_equal(line.get_xydata().reshape(-1, 3, 2)[:, :2], expected)
 
 
@@ -291,12 +293,12 @@ def test_unusual_pages(exposures, case, tmp_path):
     page = _ImagesPage(sheet)
     for feature in some:
         page.show(feature)
-        window = sheet.window(feature)
+        around = sheet.around(feature)
         shown = [
             np.ma.filled(ax.images[0].get_array(), np.nan) for ax in page.figure.axes if ax.images
         ]
-        for image in (*sheet.detection.evidence.stack.exposures[:3], sheet.corrected_adu):
-            assert any(np.array_equal(window.cut(image), other, equal_nan=True) for other in shown)
+        for image in (*sheet.detection.observation.stack.exposures[:3], sheet.corrected_adu):
+            assert any(np.array_equal(around.cut(image), other, equal_nan=True) for other in shown)
         assert page.figure.get_suptitle() == describe(sheet, feature)
     write_pages(tmp_path / "pages.pdf", sheet, some, lambda _: None)
     assert pages_in(tmp_path / "pages.pdf") == 2 * len(some)

@@ -97,6 +97,27 @@ def test_permuting_exposures_permutes_their_masks_only(exposures, crmethod):
     np.testing.assert_array_equal(one.auxclean, other.auxclean)
 
 
+@pytest.mark.parametrize("crmethod", ["mm_pycosmic", "mmcosmic", "pycosmic", "lacosmic"])
+def test_permuting_exposures_divided_by_factors_far_from_1(exposures, crmethod):
+    """The images are as bright as the others once they are divided."""
+    order, factors = [2, 0, 1], np.array([0.25, 1.0, 4.0])
+    more = {"mm_threshold_rnoise": 5.0, "apply_flux_factor_to": "original"} | PIECEWISE
+    one, other = (
+        detect(
+            exposures[places] * factors[places, np.newaxis, np.newaxis],
+            crmethod=crmethod,
+            flux_factor=factors[places].tolist(),
+            **more,
+        )
+        for places in ([0, 1, 2], order)
+    )
+    assert one.masks.mediancr.any()
+    np.testing.assert_array_equal(one.masks.crmasks[order], other.masks.crmasks)
+    for name in ("mediancr", "meancrt", "meancr"):
+        np.testing.assert_array_equal(getattr(one.masks, name), getattr(other.masks, name))
+    np.testing.assert_array_equal(one.auxclean, other.auxclean)
+
+
 def test_permuting_changes_nothing_in_a_simulated_boundary_either(exposures):
     one, other = detect(exposures), detect(exposures[[1, 2, 0]])
     np.testing.assert_array_equal(one.masks.mediancr, other.masks.mediancr)
@@ -368,14 +389,14 @@ def test_auxclean_is_clean_at_all_of_mediancr(crmethod):
     ("parameters", "says"),
     [
         ({"mm_cr_coincidences": 3}, "mm_cr_coincidences"),
-        ({"regions_to_be_skipped": [[1, 500, 1, 5]]}, "is not inside the image"),
-        ({"pixels_to_be_flagged_as_cr": [[129, 1]]}, "is not inside the image"),
-        ({"pixels_to_be_replaced_by_local_median": [[1, 97, 3, 3]]}, "is not inside the image"),
+        ({"regions_to_be_skipped": [[1, 500, 1, 5]]}, "not inside the image"),
+        ({"pixels_to_be_flagged_as_cr": [[129, 1]]}, "not inside the image"),
+        ({"pixels_to_be_replaced_by_local_median": [[1, 97, 3, 3]]}, "not inside the image"),
         (
             {"flux_factor_regions": [[1, 129, 1, 5]]},
-            "flux_factor_regions.* is not inside the image",
+            "flux_factor_regions.* not inside the image",
         ),
-        ({"mm_crosscorr_region": [1, 100, 1, 97]}, "mm_crosscorr_region.* is not inside the image"),
+        ({"mm_crosscorr_region": [1, 100, 1, 97]}, "mm_crosscorr_region.* not inside the image"),
         ({"flux_factor": [1.0, 1.0]}, "flux_factor has 2 values for 3 exposures"),
         ({"flux_factor": [1.0] * 4}, "flux_factor has 4 values for 3 exposures"),
         ({"mm_xy_offsets": [[0, 0]]}, "mm_xy_offsets has 1 values for 3 exposures"),

@@ -320,8 +320,8 @@ def test_mediancr_draws_each_flagged_pixel_once(detection, figure):
     pixels, _, *images = panels(figure)
     for code, start in (
         (ADDED, "added"),
-        (AUX_ONLY, "aux only"),
-        (ACROSS_ONLY, "M.M. or joint only"),
+        (AUX_ONLY, "PyCosmic only"),
+        (ACROSS_ONLY, "M.M.Cosmic only"),
         (BOTH, "both"),
     ):
         y, x = np.nonzero(codes == code)
@@ -495,12 +495,52 @@ def test_mediancr_title_and_legend(detection, figure):
     assert "mm_pycosmic" in title
     assert f"Flagged pixels: {np.count_nonzero(detection.masks.mediancr)}" in title
     for name, number in detection.features.counts().items():
-        assert f"{name} {number}" in title
+        assert f" ({name}): {number}" in title
+    assert "found by PyCosmic only (only3): " in title
+    assert "found by M.M.Cosmic only (only2): " in title
     texts = legend_texts(figure)
-    for code, start in ((ADDED, "added"), (ACROSS_ONLY, "M.M. or joint only"), (BOTH, "both")):
-        assert f"{start} (code {code}): {np.count_nonzero(detection.codes == code)}" in texts
+    for code, words in (
+        (ADDED, "added by dilation or by the user"),
+        (AUX_ONLY, "PyCosmic only"),
+        (ACROSS_ONLY, "M.M.Cosmic only"),
+        (BOTH, "both methods"),
+    ):
+        assert f"{words} (code {code}): {np.count_nonzero(detection.codes == code)}" in texts
     assert f"not flagged: {np.count_nonzero(detection.codes == 0)}" in texts
     assert "no value" not in texts
+
+
+@pytest.mark.parametrize(
+    ("method", "codes", "classes"),
+    [
+        ("pycosmic", ["PyCosmic only (code 3)"], "found by PyCosmic only (only3): "),
+        ("mmcosmic", ["M.M.Cosmic only (code 2)"], "found by M.M.Cosmic only (only2): "),
+        ("joint", ["joint detection only (code 2)"], "found by joint detection only (only2): "),
+        (
+            "joint_pycosmic",
+            [
+                "PyCosmic only (code 3)",
+                "joint detection only (code 2)",
+                "both methods (code 4)",
+            ],
+            "with pixels found by both methods (any4): ",
+        ),
+    ],
+)
+def test_labels_are_of_the_methods_that_take_part(method, codes, classes):
+    found = run(crmethod=method)
+    added = "added by dilation or by the user (code 1)"
+    for figure in (mediancr(found), crmask(found, 1)):
+        texts = [text.split(": ")[0] for text in legend_texts(figure) if "(code " in text]
+        assert texts == [added, *codes]
+        assert title(figure).split("\n")[1].startswith(f"Features {classes}")
+
+
+def test_figure_of_meancr_says_that_no_detector_takes_part():
+    found = run(crmethod="joint")
+    figure = meancr(found, found.combine()["meancr"].value)
+    assert title(figure).startswith("MEANCRT by joint: pixels hit in at least one exposure")
+    by_title(figure, "(d) meancr, where no detector looks for more: MEANCR is empty")
 
 
 def test_mediancr_marks_missing_values():
@@ -526,9 +566,8 @@ def test_mediancr_without_flagged_pixels():
 def drawn_codes(ax, shape):
     """Codes of the pixels marked on an image."""
     codes = np.zeros(shape, np.uint8)
-    starts = {ADDED: "added", AUX_ONLY: "aux only", ACROSS_ONLY: "M.M. or joint only", BOTH: "both"}
-    for code, start in starts.items():
-        (line,) = labelled(ax, start)
+    for code in (ADDED, AUX_ONLY, ACROSS_ONLY, BOTH):
+        (line,) = (line for line in ax.lines if f"(code {code})" in line.get_label())
         x, y = line.get_data()
         codes[np.asarray(y, int) - 1, np.asarray(x, int) - 1] = code
     return codes
@@ -549,7 +588,9 @@ def test_meancr_draws_meancrt_and_what_is_left(detection):
     assert_array_equal(mean.images[0].get_array(), detection.statistics.mean2d)
     assert_array_equal(left.images[0].get_array(), meancr_adu)
     assert pixels.get_ylabel() == "mean2d − min2d (ADU)"
-    assert f"MEANCRT by mm_pycosmic. Flagged pixels: {np.count_nonzero(codes)}" in title(figure)
+    assert title(figure).startswith("MEANCRT by mm_pycosmic: pixels hit in at least one exposure")
+    assert f"Flagged pixels: {np.count_nonzero(codes)}; " in title(figure)
+    assert f"(MEANCR): {np.count_nonzero(detection.masks.meancr)} px" in left.get_title()
 
 
 def both_in_median(detection):
@@ -576,7 +617,7 @@ def test_crmask_draws_one_exposure(detection, number):
     assert pixels.get_ylabel() == f"exposure {number} − min2d (ADU)"
     assert f"CRMASK{number}" in title(figure)
     y, x = np.nonzero((hits.codes(mask)) == ACROSS_ONLY)
-    (line,) = labelled(pixels, "M.M. or joint only")
+    (line,) = labelled(pixels, "M.M.Cosmic only")
     height = exposure[y, x] - detection.statistics.min2d[y, x]
     assert_allclose(sorted(line.get_ydata()), sorted(height))
 

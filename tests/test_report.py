@@ -20,7 +20,7 @@ from PIL import Image
 
 from crdetect import Detection, Noise, Parameters, Stack, detect
 from crdetect.catalogue import Shelf
-from crdetect.masks import CLASSES
+from crdetect.masks import CLASSES, class_meanings
 from crdetect.plots import report
 from crdetect.plots.images import grey_limits
 from crdetect.plots.pages import Sheet
@@ -51,7 +51,7 @@ def sheet():
 def path(sheet, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     figures = write(sheet.detection, folder, Shelf.FIGURES)
-    write_report(folder / "report.html", sheet, HISTORY, figures)
+    write_report(folder / "report.html", sheet, HISTORY, dict.fromkeys(figures, "what <it> shows"))
     return folder / "report.html"
 
 
@@ -118,10 +118,14 @@ def test_texts_are_escaped(path):
 def test_counts_parameters_and_what_was_found_out(page, sheet):
     rows = {row[0]: row[1:] for row in page.rows if row}
     masks = sheet.detection.masks
-    assert rows["MEDIANCR"] == [str(masks.mediancr.sum())]
-    assert rows["CRMASK3"] == [str(masks.crmasks[2].sum())]
+    assert rows["MEDIANCR"][0] == str(masks.mediancr.sum())
+    assert rows["CRMASK3"] == [str(masks.crmasks[2].sum()), "hit in exposure 3"]
+    words = class_meanings(sheet.detection.code_meanings)
     for name, number in sheet.detection.features.counts().items():
-        assert rows[name] == [str(number)]
+        assert rows[f"{words[name]} ({name})"] == [str(number)]
+    codes = np.bincount(sheet.detection.codes.ravel(), minlength=5)
+    assert rows["PyCosmic only (code 3)"] == [str(codes[3])]
+    assert rows["M.M.Cosmic only (code 2)"] == [str(codes[2])]
     assert rows["mm_threshold"][:2] == ["12.0", "null"]
     assert rows["pc_iterations"][:2] == ["5", "5"]
     assert "la_niter" not in rows  # L.A.Cosmic took no part
@@ -138,6 +142,9 @@ def test_changed_parameters_stand_out(path):
 def test_figures_are_inside(page, path):
     names = {figure.name for figure in path.parent.glob("*.png")}
     assert set(page.alts) == names
+    text = path.read_text(encoding="utf-8")
+    for name in names:
+        assert f"<figcaption>what &lt;it&gt; shows <code>{name}</code>" in text
     images = [address for address in page.addresses if address.startswith("data:image")]
     assert len(images) == len(names)
     for address in images:
@@ -162,7 +169,7 @@ def test_checks_are_shown(sheet, tmp_path):
     bad = SimpleNamespace(**numbers, verdict=Verdict.BAD, advice="try <b>")
     quality = SimpleNamespace(checks=(good, bad))
     with_checks = replace(sheet, detection=WithQuality(**found | {"quality": quality}))
-    write_report(tmp_path / "report.html", with_checks, [], [])
+    write_report(tmp_path / "report.html", with_checks, [], {})
     rows = Page(tmp_path / "report.html").rows
     assert ["noise", "1.023", "0.9 to 1.1", "✓ GOOD"] in rows
     assert ["noise", "1.023", "0.9 to 1.1", "✗ BAD", "try <b>"] in rows
@@ -185,7 +192,7 @@ def test_gallery_holds_every_feature(sheet, data):
         assert (record["class"], record["size"]) == (feature.class_name, feature.x.size)
         crmasks = sheet.detection.masks.crmasks
         assert record["hits"] == [mask[feature.y, feature.x].sum() for mask in crmasks]
-        assert f"CR {feature.number} " in record["text"]
+        assert f"CR {feature.number}, " in record["text"]
 
 
 def test_sprites_hold_images_and_codes(sheet, data):
@@ -212,7 +219,7 @@ def test_missing_values_have_a_colour_of_their_own(tmp_path):
     exposures[::2, 60, 71] += 400
     found = detect(Stack(exposures), NOISE, Parameters.from_mapping({"mm_seed": 1}))
     sheet = Sheet.of(found, found.combine(Stack(exposures), NOISE))
-    write_report(tmp_path / "report.html", sheet, [], [])
+    write_report(tmp_path / "report.html", sheet, [], {})
     data = json.loads(Page(tmp_path / "report.html").data)
     label = next(f.number for f in found.features if 60 in f.y and 71 in f.x)
     record = next(record for record in data["features"] if record["number"] == label)
@@ -227,12 +234,12 @@ def test_missing_values_have_a_colour_of_their_own(tmp_path):
 def test_report_without_features(tmp_path):
     sheet = run(double_hits=0, mm_threshold=1e5)
     assert len(sheet.detection.features) == 0
-    write_report(tmp_path / "report.html", sheet, [], [])
+    write_report(tmp_path / "report.html", sheet, [], {})
     assert json.loads(Page(tmp_path / "report.html").data)["features"] == []
 
 
 def test_large_surroundings_are_thinned_out(tmp_path):
-    write_report(tmp_path / "report.html", run(semiwindow=58), [], [])
+    write_report(tmp_path / "report.html", run(semiwindow=58), [], {})
     data = json.loads(Page(tmp_path / "report.html").data)
     assert {record["step"] for record in data["features"]} == {2}
     assert max(record["columns"] for record in data["features"]) <= 101
@@ -240,10 +247,10 @@ def test_large_surroundings_are_thinned_out(tmp_path):
 
 def test_there_is_a_largest_size_and_the_report_says_so(sheet, tmp_path, monkeypatch):
     whole, n = tmp_path / "whole.html", len(sheet.detection.features)
-    write_report(whole, sheet, [], [])
+    write_report(whole, sheet, [], {})
     largest = max(len(record["png"]) for record in json.loads(Page(whole).data)["features"])
     monkeypatch.setattr(report, "_MOST_BYTES", 4 * largest)
-    write_report(tmp_path / "report.html", sheet, [], [])
+    write_report(tmp_path / "report.html", sheet, [], {})
     shown = json.loads(Page(tmp_path / "report.html").data)["features"]
     assert 3 < len(shown) < n
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -255,7 +262,8 @@ def test_size_with_500_features(tmp_path):
     sheet = run((500, 600), double_hits=150, mm_dilation=0)
     folder = tmp_path / "report"
     folder.mkdir()
-    write_report(folder / "report.html", sheet, [], write(sheet.detection, folder, Shelf.FIGURES))
+    figures = dict.fromkeys(write(sheet.detection, folder, Shelf.FIGURES), "")
+    write_report(folder / "report.html", sheet, [], figures)
     records = json.loads(Page(folder / "report.html").data)["features"]
     assert len(records) > 100
     features = sum(len(json.dumps(record)) for record in records)
@@ -344,9 +352,13 @@ def test_gallery_is_sorted(opened, data, key):
 @pytest.mark.browser
 def test_classes_are_chosen(opened, data):
     one(opened, "#classes input[value=any4]").click()
-    shown = [card.text.split()[3] for card in find(opened, ".card")]
+    shown = [card.text for card in find(opened, ".card")]
     assert len(shown) == sum(record["class"] != "any4" for record in data["features"])
-    assert "any4" not in shown
+    assert not any("any4" in text for text in shown)
+    boxes = [label.text for label in find(opened, "#classes label")]
+    for name, text in zip(CLASSES, boxes, strict=True):
+        number = sum(record["class"] == name for record in data["features"])
+        assert text == f"{data['classes'][name]}: {number}"
 
 
 def open_first(browser):
@@ -398,10 +410,10 @@ def test_keys_and_slider_move_through_images_and_features(opened, data):
     assert one(opened, "#shown").text.startswith("exposure 1")
     numbers = sorted(record["number"] for record in data["features"])
     one(opened, "#next").click()
-    assert one(opened, "#caption").text.startswith(f"CR {numbers[1]} ")
+    assert one(opened, "#caption").text.startswith(f"CR {numbers[1]}, ")
     one(opened, "#previous").click()
     one(opened, "#previous").click()  # there is none before the first
-    assert one(opened, "#caption").text.startswith(f"CR {numbers[0]} ")
+    assert one(opened, "#caption").text.startswith(f"CR {numbers[0]}, ")
 
 
 @pytest.mark.browser
@@ -439,7 +451,11 @@ def test_pixel_under_the_mouse_is_named(opened, data):
 @pytest.mark.browser
 def test_figures_are_enlarged(opened):
     find(opened, ".figures img")[0].click()
-    assert one(opened, "#figure img").is_displayed()
+    image = one(opened, "#figure img")
+    assert image.is_displayed()
+    assert image.size["width"] < 1300
+    image.click()  # once more, for all its pixels
+    assert image.size["width"] == image.get_property("naturalWidth") > 1300
     one(opened, "#figure button").click()
     assert not one(opened, "#figure").is_displayed()
 

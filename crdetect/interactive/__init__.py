@@ -1,8 +1,9 @@
-"""A person in the loop: keys and the mouse in windows, questions on the terminal.
+"""Interactive runs: windows with keys and the mouse, and questions on the terminal.
 
-This is the only place that waits for a person. It drives the steps of `crdetect.pipeline`, whose
-results depend on the parameters alone; what a person does ends in parameters, too, so that a run
-can be repeated without anybody: `crdetect.pipeline.Detection.repeating`.
+No other part of crdetect waits for a person. The steps of `crdetect.pipeline` are called from here;
+their results depend on the parameters alone. Whatever a person decides is stored in parameters,
+too, so that the run can be repeated without a person: see
+`crdetect.pipeline.Detection.repeating`.
 """
 
 from crdetect.interactive.session import detect_with_person

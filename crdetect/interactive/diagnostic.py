@@ -1,4 +1,4 @@
-"""The window of MEDIANCR: what is flagged, in the diagram and on images, looked at by a person."""
+"""Window in which a person looks at the pixels and features of MEDIANCR."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from crdetect.pipeline import Detection
 from crdetect.plots import mediancr
 from crdetect.plots.images import grey_limits
 from crdetect.plots.style import YELLOW
+from crdetect.plots.words import class_labels, code_labels
 from crdetect.stack import Stack
 
 _TITLE = "MEDIANCR"
-_MOST_LISTED = 500
-_MOST_NUMBERS = 200
-_PLANES, _IMAGES = ("(a)", "(b)"), ("(c)", "(d)")
+_MOST_LISTED = 500  # largest number of pixels listed on the terminal at a time
+_MOST_NUMBERS = 200  # largest number of features whose numbers are written on the images
+_PLANES, _IMAGES = ("(a)", "(b)"), ("(c)", "(d)")  # panels of the diagram, and of the images
 
 
 def look_at(detection: Detection, stack: Stack) -> str:
-    """Let a person look at what is flagged; return ``continue`` or ``back``.
+    """Let a person look at the flagged pixels; return ``continue`` or ``back``.
 
     Parameters
     ----------
     detection : Detection
-        What was found.
+        The result.
     stack : Stack
         The exposures.
 
@@ -52,12 +53,14 @@ def look_at(detection: Detection, stack: Stack) -> str:
 
 
 class _Viewer:
-    """The panels, and what a person has switched in them."""
+    """The panels of the window, and the changes that a person has made to them."""
 
     def __init__(self, window: Window, detection: Detection, stack: Stack):
         self.window = window
         self.detection = detection
         self.features = detection.features
+        self.codes = code_labels(detection)
+        self.classes = class_labels(detection)
         self.panels = {ax.get_title()[:3]: ax for ax in window.figure.axes if ax.get_title()}
         self.images = _images(detection, stack)
         self.shown = {"(c)": "median2d", "(d)": "mean2d"}
@@ -76,9 +79,9 @@ class _Viewer:
         window.settle()
 
     def act(self, action: str, event: KeyEvent) -> None:
-        """Do one thing that the person asks for."""
+        """Do the action of a key."""
         todo = {
-            "info": self._tell,
+            "info": self._describe,
             "list": self._list,
             "numbers": self._number,
             "aspect": self._turn_aspect,
@@ -94,8 +97,8 @@ class _Viewer:
 
     # -- pixels
 
-    def _tell(self, event: KeyEvent) -> None:
-        """Tell all about the pixel under the mouse, and mark it in all panels."""
+    def _describe(self, event: KeyEvent) -> None:
+        """Describe the pixel under the mouse on the terminal, and mark it in all panels."""
         pixel = self._pixel_under(event)
         if pixel is None:
             terminal.say("there is no pixel under the mouse")
@@ -106,7 +109,7 @@ class _Viewer:
         low = float(statistics.min2d[y, x])
         places = dict.fromkeys(_PLANES, (low, float(statistics.median2d[y, x]) - low))
         places |= dict.fromkeys(_IMAGES, (x + 1, y + 1))
-        _take_away(self._marks)
+        _remove(self._marks)
         ring = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": YELLOW, "zorder": 9}
         size = {"markersize": 14, "markeredgewidth": 2}
         self._marks = [
@@ -116,7 +119,7 @@ class _Viewer:
         ]
 
     def _pixel_under(self, event: KeyEvent) -> tuple[int, int] | None:
-        """Find the pixel of an image, or the nearest flagged one of a diagram (from 0)."""
+        """Find the pixel (y, x from 0) of an image, or the nearest flagged one of a diagram."""
         name = self._panel_under(event)
         if name in _IMAGES:
             y, x = round(event.ydata) - 1, round(event.xdata) - 1
@@ -129,6 +132,7 @@ class _Viewer:
         return int(self.features.y[nearest]), int(self.features.x[nearest])
 
     def _about(self, y: int, x: int) -> list[str]:
+        """Lines on a pixel: its verdict, its values, and the boundary at its place."""
         statistics, diagram = self.detection.statistics, self.detection.diagram
         low, height = statistics.min2d[y, x], statistics.median2d[y, x] - statistics.min2d[y, x]
         values = ", ".join(f"{name} {image[y, x]:.5g}" for name, image in self.images.items())
@@ -145,13 +149,14 @@ class _Viewer:
         here = (self.features.y == y) & (self.features.x == x)
         number = int(self.features.label[here][0])
         name = CLASSES[self.features.classes[number - 1]]
-        return f"flagged in MEDIANCR, code {code}, feature {number} ({name})"
+        return f"flagged in MEDIANCR, {self.codes[code]}; feature {number}, {self.classes[name]}"
 
     def _list(self, _: KeyEvent) -> None:
-        """List the flagged pixels in the zoom of images and diagrams."""
+        """List the flagged pixels in the zoom of images and diagrams on the terminal."""
         rows = np.flatnonzero(self._in_zoom())
         terminal.say(
             f"flagged pixels in the zoom: {rows.size}",
+            f"values of the mask: {', '.join(self.codes.values())}",
             "CR_number  X_pixel  Y_pixel  Mask_value      min2d  median2d − min2d",
         )
         features, (low, height) = self.features, self.places
@@ -166,18 +171,18 @@ class _Viewer:
             terminal.say(f"… and {rows.size - _MOST_LISTED} more: zoom in to see them")
 
     def _in_zoom(self) -> np.ndarray:
-        """Tell which flagged pixels all panels show."""
+        """Mask of the flagged pixels that all panels show."""
         on_images = self.features.x + 1, self.features.y + 1
         low, height = self.places
         plane = self.panels["(a)"]
-        # what lies beside the diagram is drawn at its edge
+        # Pixels to the left or right of the diagram are drawn at its edge.
         inside = np.clip(low, *sorted(plane.dataLim.intervalx)), height
         return _shows(self.panels["(c)"], *on_images) & _shows(plane, *inside)
 
     def _number(self, _: KeyEvent) -> None:
-        """Show the numbers of the features in the zoom, or take them away."""
+        """Write the numbers of the features in the zoom on the images, or remove them."""
         if self._texts:
-            _take_away(self._texts)
+            _remove(self._texts)
             self._texts = []
             return
         rows = np.flatnonzero(self._in_zoom())
@@ -208,7 +213,7 @@ class _Viewer:
         return name if name in _IMAGES else "(d)"
 
     def _set_image(self, panel: str, name: str) -> None:
-        """Show an image, all its pixels: a person may zoom in."""
+        """Show an image with all its pixels, not a reduced one, since a person may zoom in."""
         ax = self.panels[panel]
         ax.images[0].set_data(self.images[name])
         ax.set_title(f"{panel} {name}", fontsize="medium")
@@ -231,7 +236,7 @@ class _Viewer:
             self._scale_panel(panel, {",": "minmax", "/": "zscale"}[event.key])
 
     def _scale_panel(self, panel: str, scale: str) -> None:
-        """Set the grey levels by what of the image is in the zoom."""
+        """Set the grey levels by the part of the image that is in the zoom."""
         ax = self.panels[panel]
         shown = self.images[self.shown[panel]]
         columns, rows = (
@@ -263,6 +268,6 @@ def _shows(ax: Axes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
 
 
-def _take_away(artists: Sequence) -> None:
+def _remove(artists: Sequence) -> None:
     for artist in artists:
         artist.remove()

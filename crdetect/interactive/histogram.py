@@ -1,4 +1,4 @@
-"""The window of the Median-Minimum diagram: the boundary refined by a person."""
+"""Window of the Median-Minimum diagram, in which a person refines the boundary."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from crdetect.plots.style import new_figure
 from crdetect.schema.words import validate_block
 
 _TITLE = "Median-Minimum diagram"
-_SIZE_IN = 15.0, 7.8
-_NEAR_PX = 10.0  # so near a click takes a point
-_STEPS = 1000  # places of fixed points across the diagram: rounded to that
+_SIZE_IN = 15.0, 7.8  # size of the figure, inches
+_NEAR_PX = 10.0  # largest distance between a click and the fixed point that it takes, screen pixels
+# Fixed points are rounded to at most this fraction of the width or height of the diagram, so that
+# the parameters that a person gets have few digits.
+_ROUNDED_TO = 1 / 1000
 _HINTS = "fit", "rerun", "continue", "stop", "help"
 
 FixedPoints = tuple[tuple[float, ...], ...]
@@ -37,18 +39,19 @@ FixedPoints = tuple[tuple[float, ...], ...]
 @by_value
 @dataclass(frozen=True)
 class Refinement:
-    """A boundary as far as it is refined.
+    """State of the refinement: the edited parameters, and the diagram made with them.
 
     Attributes
     ----------
     prepared : Prepared
-        The exposures.
+        The exposures before they are compared.
     parameters : Parameters
-        As edited.
+        The edited parameters.
     diagram : MedianMinimum
-        What they give.
+        The diagram and the boundary that they give.
     candidates : pair of arrays
-        Places in the diagram of the pixels of median2d that meet all other conditions, ADU.
+        Places in the diagram, ADU, of the pixels of median2d that meet all conditions but that of
+        the boundary.
     is_new : bool
         Whether the diagram was made with these parameters, and not only fitted again.
     """
@@ -71,7 +74,7 @@ class Refinement:
 
     @property
     def mm(self) -> MM:
-        """Parameters of the diagram."""
+        """The parameters of the diagram."""
         return self.parameters.mm
 
     @property
@@ -87,15 +90,15 @@ class Refinement:
         )
 
     def refitted(self, mm: MM) -> Refinement:
-        """Fit again; the diagram is made anew where it is not high enough for fixed points."""
+        """Fit the boundary again; make the diagram anew if it is too low for the fixed points."""
         if not self.diagram.clean.limits.hold(mm.mm_fixed_points_in_boundary or ()):
-            terminal.say("the diagram is made anew: a fixed point needs a higher one")
+            terminal.say("the diagram is made anew: it is too low for a fixed point")
             return self.remade(mm)
         parameters = self.parameters.model_copy(update={"mm": mm})
         return replace(self, parameters=parameters, diagram=self.diagram.refitted(mm), is_new=False)
 
     def with_fixed(self, points: FixedPoints) -> Refinement:
-        """Fit again with other fixed points.
+        """Fit the boundary again with other fixed points.
 
         Raises
         ------
@@ -109,10 +112,10 @@ class Refinement:
         return self.refitted(mm)
 
     def repeatable(self) -> Parameters:
-        """Make parameters that give this diagram and boundary at once.
+        """Make parameters that give this diagram and boundary in a run without a person.
 
-        Bins, hence points, depend on the height of the diagram, and that on fixed points it had
-        when it was made: where others came later, the height is written down.
+        The bins depend on the height of the diagram, and the height depends on the fixed points
+        that it was made with. If fixed points were edited later, the height is set explicitly.
         """
         if self.is_new:
             return self.parameters
@@ -120,13 +123,13 @@ class Refinement:
         return self.parameters.model_copy(update={"mm": self.mm.model_copy(update=height)})
 
     def flagged(self) -> int:
-        """Count the pixels of median2d that the diagram flags, before any dilation."""
+        """Count the pixels of median2d above the boundary, before any dilation."""
         x, y = self.candidates
         return int(np.count_nonzero(y > self.diagram.criterion.boundary(x)))
 
 
 def refine(state: Refinement) -> Refinement:
-    """Let a person refine the boundary until it is good.
+    """Let a person refine the boundary; return the state in which it was accepted.
 
     Raises
     ------
@@ -144,25 +147,25 @@ def refine(state: Refinement) -> Refinement:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A panel that is on the screen, and the limits of its diagram."""
+    """Panel on the screen, and the limits of the diagram that it shows."""
 
     panel: Axes
     limits: Limits
 
 
 class _Editor:
-    """The window, and the boundary shown in it."""
+    """The window, and the state of the refinement that it shows."""
 
     def __init__(self, window: Window, state: Refinement):
         self.window = window
         self.state = state
-        self._taken: int | None = None  # the fixed point that the mouse moves
+        self._taken: int | None = None  # index of the fixed point that the mouse moves
         self._background = None
         self._shown: _Shown | None = None
         self._redraw()
 
     def act(self) -> str:
-        """Do one thing that the person asks for; return what it was."""
+        """Wait for an action of the person, do it, and return its name."""
         action, event = self.window.wait()
         if action == "mouse":
             self._mouse(event)
@@ -175,14 +178,14 @@ class _Editor:
         return action
 
     def _ask(self, change: Callable[[], Refinement]) -> None:
-        """Change the state by what a person answers."""
+        """Change the state by the answers of a person."""
         self._try(change)
         self._redraw()
         self.window.forget()
         terminal.say(self._count_text())
 
     def _try(self, change: Callable[[], Refinement]) -> None:
-        """Change the state, unless that cannot be."""
+        """Change the state, or say why that is not possible."""
         try:
             self.state = change()
         except InputError as error:
@@ -202,7 +205,7 @@ class _Editor:
             self._redraw()
 
     def _take(self, event: MouseEvent) -> None:
-        """Take the point under the mouse, or a new one."""
+        """Take the fixed point under the mouse; add one if there is none."""
         near = self._near(event)
         if near is None:
             points = (*self.state.fixed, self._place(event))
@@ -225,12 +228,12 @@ class _Editor:
             return
         points = list(self.state.fixed)
         points[self._taken] = self._place(event) + points[self._taken][2:]
-        if len({point[0] for point in points}) == len(points):  # not over another one
+        if len({point[0] for point in points}) == len(points):  # two points cannot have the same x
             self._try(lambda: self.state.with_fixed(tuple(points)))
             self._follow()
 
     def _near(self, event: MouseEvent) -> int | None:
-        """Find the fixed point under the mouse."""
+        """Index of the fixed point under the mouse; None if there is none."""
         if not self.state.fixed:
             return None
         places = np.array([point[:2] for point in self.state.fixed])
@@ -238,7 +241,7 @@ class _Editor:
         return int(distance.argmin()) if distance.min() < _NEAR_PX else None
 
     def _place(self, event: MouseEvent) -> tuple[float, float]:
-        """Tell where the mouse is, as a fixed point that the diagram has room for."""
+        """Make a fixed point at the place of the mouse, rounded, within the diagram."""
         limits = self.state.diagram.clean.limits
         x = _rounded(np.clip(event.xdata, limits.xmin, limits.xmax), limits.xmax - limits.xmin)
         y = _rounded(np.clip(event.ydata, 0, limits.ymax), limits.ymax)
@@ -249,7 +252,7 @@ class _Editor:
     # -- drawing
 
     def _redraw(self) -> None:
-        """Draw all of it."""
+        """Draw the whole figure anew."""
         figure, state = self.window.figure, self.state
         view = self._view()
         figure.clear()
@@ -271,14 +274,14 @@ class _Editor:
         self.window.show(lambda: left.set(**view) if view else None)
 
     def _view(self) -> dict[str, tuple[float, float]] | None:
-        """Limits that the person chose; None where the diagram has others now."""
+        """Limits of axes that the person chose; None if the diagram has other limits now."""
         limits = self.state.diagram.clean.limits
         if self._shown is None or self._shown.limits != limits:
             return None
         return {"xlim": self._shown.panel.get_xlim(), "ylim": self._shown.panel.get_ylim()}
 
     def _lift(self) -> None:
-        """Draw what does not follow the mouse, and keep it as a background for the rest."""
+        """Draw the parts that do not follow the mouse, and keep them as a background."""
         for artist in self._moving:
             artist.set_animated(True)
         self.window.canvas.draw()
@@ -286,7 +289,7 @@ class _Editor:
         self._follow()
 
     def _follow(self) -> None:
-        """Draw what follows the mouse over the background."""
+        """Draw boundary, knots, fixed points and count over the background."""
         criterion, limits = self.state.diagram.criterion, self.state.diagram.clean.limits
         for line in self._live:
             line.set_data(*sample(criterion.boundary.curve, limits))
@@ -314,7 +317,7 @@ class _Editor:
 
 
 def draw_fixed(ax: Axes, points: FixedPoints) -> None:
-    """Draw the fixed points in the panel of the real exposures, too."""
+    """Draw the fixed points in a panel; in that of the clean pixels they are drawn already."""
     x, y = np.array([point[:2] for point in points]).reshape(-1, 2).T
     style = {"marker": "D", "markersize": 7, "markerfacecolor": "w", "markeredgecolor": "k"}
     ax.plot(x, y, linestyle="none", gid=FIXED, zorder=FINAL_LINE["zorder"] + 1, **style)
@@ -331,5 +334,5 @@ def _lines(ax: Axes, name: str) -> list[Line2D]:
 
 
 def _rounded(value: float, span: float) -> float:
-    """Round to what can be told apart in a diagram so wide."""
-    return round(float(value), max(0, int(np.ceil(np.log10(_STEPS / span)))))
+    """Round a coordinate, given the width or height of the diagram."""
+    return round(float(value), max(0, int(np.ceil(-np.log10(_ROUNDED_TO * span)))))

@@ -1,4 +1,4 @@
-"""The keys and what the mouse does in each window: the only place where they are declared."""
+"""Keys and mouse gestures of each window; windows, help and documentation take them from here."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ ANY_DIGIT = tuple("0123456789")
 
 @dataclass(frozen=True)
 class Key:
-    """One thing that a person can do.
+    """An action of a window, and the keys or the mouse gesture that start it.
 
     Attributes
     ----------
     action : str
-        What it is called in the code.
+        Name of the action in the code.
     text : str
-        What it does, for people.
+        Description of the action for people.
     names : tuple of str
         Keys, as matplotlib calls them.
     gesture : str
-        What is done with the mouse instead.
+        Gesture with the mouse, for an action without keys.
     shown : str
-        How keys are shown, where not one by one.
+        Text for the keys, where they are not listed one by one.
     """
 
     action: str
@@ -34,7 +34,7 @@ class Key:
 
     @property
     def label(self) -> str:
-        """The keys or the gesture, for people."""
+        """Keys or gesture, as people read them."""
         return self.gesture or self.shown or ", ".join(self.names)
 
 
@@ -58,17 +58,21 @@ HISTOGRAM = (
     Key("move", "move a fixed point", gesture="drag a point (left)"),
     Key("remove", "remove a fixed point", gesture="click on a point (right)"),
 )
-"""In the window of the Median-Minimum diagram."""
+"""Actions in the window of the Median-Minimum diagram."""
 
 DIAGNOSTIC = (
-    Key("info", "tell all about the pixel under the mouse; in a diagram, the nearest one", ("i",)),
+    Key(
+        "info",
+        "describe the pixel under the mouse; in a diagram, the nearest flagged pixel",
+        ("i",),
+    ),
     Key("list", "list the flagged pixels in the zoom", ("&",)),
     Key("numbers", "show or hide the numbers of the features in the zoom on the images", ("n",)),
     Key("aspect", "pixels square, or filling the panel", ("a",)),
     Key("next", "next image in the panel under the mouse, else in (d)", ("t",)),
     Key(
         "image",
-        "there, mean2d (0) or an exposure (1 to 9)",
+        "mean2d (0) or an exposure (1 to 9) in the panel under the mouse, else in (d)",
         ANY_DIGIT,
         shown="0 … 9",
     ),
@@ -83,7 +87,7 @@ DIAGNOSTIC = (
     _STOP,
     _HELP,
 )
-"""In the window of MEDIANCR."""
+"""Actions in the window of MEDIANCR."""
 
 VERIFY = (
     Key("keep", "keep the feature", ("k", "y", "enter")),
@@ -96,24 +100,24 @@ VERIFY = (
     _STOP,
     _HELP,
 )
-"""In the window where features are verified."""
+"""Actions in the window where features are verified."""
 
 WINDOWS = {"histogram": HISTOGRAM, "diagnostic": DIAGNOSTIC, "verify": VERIFY}
 """The windows by their names in the documentation."""
 
 
 def action_of(keys: Sequence[Key], name: str | None) -> str | None:
-    """Tell what a key does; None where nothing."""
+    """Find the action of a key; None for a key that does nothing."""
     return next((key.action for key in keys if name in key.names), None)
 
 
 def help_lines(keys: Sequence[Key]) -> list[str]:
-    """Tell all keys, a line each."""
+    """Lines of the help: a line for each action."""
     width = max(len(key.label) for key in keys)
     return [f"  {key.label:{width}}  {key.text}" for key in keys]
 
 
 def hint(keys: Sequence[Key], actions: Sequence[str]) -> str:
-    """Tell some keys in one line, for a figure."""
+    """Line with the keys of some actions, for the foot of a figure."""
     chosen = [key for action in actions for key in keys if key.action == action]
     return "   ".join(f"[{key.names[0]}] {key.action}" for key in chosen)

@@ -1,4 +1,4 @@
-"""A run with a person: the steps of the pipeline, and what the person says between them."""
+"""Detection with a person: the steps of the pipeline, and the questions between them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Aside = Callable[[], AbstractContextManager]
 
 
 def nobody(parameters: Parameters) -> str | None:
-    """Tell why no person can take part; None where one can."""
+    """Reason why no person can take part, as a sentence for the log; None if one can."""
     asked = [name for name in ("interactive", "verify_cr") if getattr(parameters.general, name)]
     if not terminal.is_here():
         why = "there is no terminal"
@@ -46,7 +46,7 @@ def detect_with_person(
     boundary: Boundary | None = None,
     aside: Aside = nullcontext,
 ) -> Detection:
-    """Find the cosmic rays of equivalent exposures; ask a person as the parameters say.
+    """Find the cosmic rays of equivalent exposures, with the questions that the parameters ask for.
 
     Without a display or a terminal nobody is asked, and a warning says so.
 
@@ -57,7 +57,7 @@ def detect_with_person(
     noise : Noise
         Gain (e/ADU) and read noise (ADU).
     parameters : Parameters
-        Method and thresholds, and what a person is asked.
+        Method and thresholds, and the windows that are opened.
     resources : Resources, optional
         What may be used; the result does not depend on it.
     progress : callable, optional
@@ -65,12 +65,12 @@ def detect_with_person(
     boundary : Boundary, optional
         Boundary of an earlier run, taken instead of a new one.
     aside : callable
-        Gives a context in which the screen belongs to the person.
+        Makes a context in which nothing else writes to the screen.
 
     Returns
     -------
     Detection
-        Its parameters are those that the person made.
+        The result. Its parameters are those that the person chose in the end.
 
     Raises
     ------

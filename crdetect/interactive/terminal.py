@@ -1,4 +1,4 @@
-"""Questions on the terminal."""
+"""Questions to a person on the terminal, asked again until the answer is valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KNOWN: dict[str, Described] = {item.name: item for item in describe_block(MM)}
 _POINTS = "mm_fixed_points_in_boundary"
 
 SPLINE = ("mm_knots_splfit", "mm_niter_boundary_extension", "mm_weight_boundary_extension")
-"""Parameters that only a spline has."""
+"""Parameters that act only if the boundary is a spline."""
 
 _POINTS_HELP = (
     "  a X Y [WEIGHT]    add a point",
@@ -29,23 +29,23 @@ _POINTS_HELP = (
 
 
 def is_here() -> bool:
-    """Tell if there is a terminal to ask on."""
+    """Whether the program has a terminal, to ask and to answer."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def say(*lines: str) -> None:
-    """Print lines."""
+    """Print lines on the terminal at once."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
 def ask(question: str, default: str = "") -> str:
-    """Ask a question; an empty answer is the default.
+    """Ask a question; return the answer, or the default for an empty one.
 
     Raises
     ------
     Stopped
-        If the terminal is gone.
+        If the terminal is closed.
     """
     try:
         answer = input(f"{question} [{default}]: " if default else f"{question}: ").strip()
@@ -55,7 +55,7 @@ def ask(question: str, default: str = "") -> str:
 
 
 def ask_choice(question: str, choices: Sequence[str], default: str) -> str:
-    """Ask until the answer is one of some."""
+    """Ask a question until the answer is one of the choices."""
     while (answer := ask(f"{question} ({', '.join(choices)})", default)) not in choices:
         say(f"  must be one of {', '.join(choices)}, not {answer}")
     return answer
@@ -66,12 +66,12 @@ def ask_choice(question: str, choices: Sequence[str], default: str) -> str:
 
 
 def ask_boundary(mm: MM) -> MM:
-    """Ask for all that shapes the boundary, with the values it has as defaults."""
+    """Ask for the parameters of the boundary; the present values are the defaults."""
     return _ask_until_valid(mm, _ask_boundary)
 
 
 def ask_simulation(mm: MM) -> MM:
-    """Ask for all that shapes the diagram of clean pixels."""
+    """Ask for the parameters of the diagram of clean pixels; present values are the defaults."""
     return _ask_until_valid(mm, _ask_simulation)
 
 
@@ -106,7 +106,7 @@ def _ask_simulation(values: dict[str, Any]) -> None:
 
 
 def ask_parameter(name: str, values: Mapping[str, Any]) -> Any:
-    """Ask for one parameter, again until the schema accepts it."""
+    """Ask for one parameter until the schema accepts its value."""
     known = _KNOWN[name]
     unit = f", {known.unit}" if known.unit else ""
     while True:
@@ -119,7 +119,7 @@ def ask_parameter(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _value_of(text: str) -> Any:
-    """Read a value as in a params file; what is no YAML is left as it is, for the schema."""
+    """Read a value as in a params file; text that is not YAML is left for the schema to refuse."""
     if is_none(text):
         return None
     try:
@@ -129,9 +129,9 @@ def _value_of(text: str) -> Any:
 
 
 def ask_points(points: Iterable[Sequence[float]]) -> list[list[float]] | None:
-    """Let the fixed points be edited; None where none is left."""
+    """Let a person edit the fixed points; return None if no point is left."""
     rows = [list(point) for point in points]
-    say("fixed points (x, y in ADU; a weight where it is not the usual one):", *_POINTS_HELP)
+    say("fixed points (x and y in ADU; a weight if it differs from the default):", *_POINTS_HELP)
     while True:
         say(*(f"  {number}: {yaml_value(row)}" for number, row in enumerate(rows, start=1)))
         words = ask(f"fixed points: {len(rows)}; a, e, d, clear, or Enter when done").split()
@@ -146,7 +146,7 @@ def ask_points(points: Iterable[Sequence[float]]) -> list[list[float]] | None:
 
 
 def _edited(rows: list[list[float]], words: list[str]) -> list[list[float]] | str:
-    """Return the points after a command, or what is wrong with it."""
+    """Return the points after a command, or a message that says why it is not valid."""
     command, *arguments = words
     numbers = [_value_of(argument) for argument in arguments]
     if command == "clear" and not numbers:

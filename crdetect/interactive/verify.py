@@ -1,56 +1,57 @@
-"""The window where features are kept or rejected, one by one."""
+"""Window in which a person keeps or rejects the features of MEDIANCR, one by one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from crdetect.equality import by_value
 from crdetect.errors import Stopped
 from crdetect.interactive import terminal
 from crdetect.interactive.keys import VERIFY, hint
 from crdetect.interactive.window import Window, open_window
-from crdetect.masks import CLASSES, Features
+from crdetect.masks import Feature, Features
 from crdetect.parameters import General, Parameters
 from crdetect.pipeline import Detection
-from crdetect.plots.images import MISSING_COLOR, grey_limits
+from crdetect.plots.images import grey_limits, grey_map, rows_and_columns
 from crdetect.plots.style import LOOKS, VERMILLION, new_figure
+from crdetect.plots.surroundings import Surroundings
+from crdetect.plots.words import class_labels, code_labels
 from crdetect.stack import Stack
 
 _TITLE = "Features of MEDIANCR"
 _HINTS = "keep", "reject", "single", "undo", "quit", "stop", "help"
-_PANEL_IN = 3.6
-_MOST_COLUMNS = 5
-_GREY = mpl.colormaps["gray"].with_extremes(bad=MISSING_COLOR)
+_PANEL_IN = 3.6  # side of a panel, inches
+_TEXTS_IN = 1.3  # height of title, legend and keys, inches
 _DECISIONS = {"keep": "kept", "reject": "rejected", "single": "rejected in MEDIANCR only"}
 
 
 @by_value
 @dataclass(frozen=True)
 class Verdicts:
-    """What a person said about features, in their order; those without a verdict are kept.
+    """Decisions of a person about features; features without a decision are kept.
 
     Attributes
     ----------
     features : Features
         The features.
     decisions : tuple of str
-        ``keep``, ``reject`` or ``single``.
+        ``keep``, ``reject`` or ``single`` for the first features, in their order.
     """
 
     features: Features
     decisions: tuple[str, ...] = ()
 
     def decided(self, decision: str) -> Verdicts:
-        """Add the verdict on the next feature."""
+        """Add the decision about the next feature."""
         return replace(self, decisions=(*self.decisions, decision))
 
     def undone(self) -> Verdicts:
-        """Take the last verdict back."""
+        """Take back the last decision."""
         return replace(self, decisions=self.decisions[:-1])
 
     @property
@@ -59,23 +60,23 @@ class Verdicts:
         return len(self.decisions) + 1
 
     def counts(self) -> str:
-        """Count the verdicts, for people."""
+        """Count the features with each decision, in words."""
         return ", ".join(
             f"{self.decisions.count(decision)} {text}" for decision, text in _DECISIONS.items()
         )
 
     def pixels(self, decision: str) -> list[tuple[int, int]]:
-        """FITS pixels of the features with a verdict."""
+        """Pixels (x, y, FITS) of the features with a given decision."""
         numbers = [i for i, made in enumerate(self.decisions, start=1) if made == decision]
         some = np.isin(self.features.label, numbers)
         pairs = np.column_stack([self.features.x[some] + 1, self.features.y[some] + 1])
         return [tuple(pair) for pair in pairs.tolist()]
 
     def applied(self, parameters: Parameters) -> Parameters:
-        """Make parameters that reject what was rejected.
+        """Make parameters with which the rejected features are not flagged.
 
-        Masks come from the parameters alone, so that growth of a rejected pixel, or another
-        pixel found because of it, is gone, too.
+        Masks depend on the parameters alone. Hence pixels that were flagged only because of a
+        rejected pixel, by dilation for example, are not flagged any more, either.
         """
         nowhere, single = self.pixels("reject"), self.pixels("single")
         rejected = {*nowhere, *single}
@@ -96,12 +97,12 @@ class Verdicts:
 
 
 def verify(detection: Detection, stack: Stack) -> Parameters:
-    """Show feature by feature; return parameters that reject what the person rejects.
+    """Show the features one by one; return parameters without those that a person rejects.
 
     Parameters
     ----------
     detection : Detection
-        What was found.
+        The result with all features.
     stack : Stack
         The exposures.
 
@@ -115,10 +116,11 @@ def verify(detection: Detection, stack: Stack) -> Parameters:
     if total == 0:
         terminal.say("verify_cr: there is no feature in MEDIANCR")
         return detection.parameters
-    rows, columns = _grid(len(stack))
-    figure = new_figure(_PANEL_IN * columns, _PANEL_IN * rows + 0.8)
+    images = _images(detection, stack)
+    rows, columns = rows_and_columns(len(images))
+    figure = new_figure(_PANEL_IN * columns, _PANEL_IN * rows + _TEXTS_IN)
     with open_window(figure, _TITLE, VERIFY) as window:
-        view = _View(window, detection, stack, total)
+        view = _View(window, detection, images)
         while verdicts.number <= total:
             view.show(verdicts)
             action, _ = window.wait()
@@ -137,96 +139,106 @@ def verify(detection: Detection, stack: Stack) -> Parameters:
     return verdicts.applied(detection.parameters)
 
 
-def _grid(n: int) -> tuple[int, int]:
-    """Rows and columns of panels for n exposures, and a row for what is made of them."""
-    columns = min(max(n, 3), _MOST_COLUMNS)
-    return -(-n // columns) + 1, columns
+def _images(detection: Detection, stack: Stack) -> dict[str, np.ndarray]:
+    """Images that are shown around a feature, by their titles."""
+    general, statistics = detection.parameters.general, detection.statistics
+    filling = detection.auxclean if general.use_auxmedian else statistics.min2d
+    images = {f"exposure {i}": image for i, image in enumerate(stack.exposures, start=1)}
+    corrected = np.where(detection.codes > 0, filling, statistics.median2d)
+    return images | {
+        "median2d": statistics.median2d,
+        "median2d without MEDIANCR": corrected,
+        "mean2d": statistics.mean2d,
+    }
 
 
 class _View:
-    """Panels around a feature: they are made once, and what they show changes."""
+    """Panels around a feature: they are made once, and get the data of one feature after another.
 
-    def __init__(self, window: Window, detection: Detection, stack: Stack, total: int):
-        self.window, self.total = window, total
-        self.codes = detection.codes
-        general, statistics = detection.parameters.general, detection.statistics
+    Parameters
+    ----------
+    window : Window
+        The window that shows them.
+    detection : Detection
+        The result with all features.
+    images : dict of arrays
+        Images by their titles.
+    """
+
+    def __init__(self, window: Window, detection: Detection, images: dict[str, np.ndarray]):
+        self.window, self.images = window, images
+        self.features, self.shape = list(detection.features), detection.codes.shape
+        general = detection.parameters.general
         self.scale, self.semiwindow = general.color_scale, general.semiwindow
-        filling = detection.auxclean if general.use_auxmedian else statistics.min2d
-        self.images = {f"exposure {i}": image for i, image in enumerate(stack.exposures, start=1)}
-        self.images |= {
-            "median2d": statistics.median2d,
-            "median2d without MEDIANCR": np.where(self.codes > 0, filling, statistics.median2d),
-            "mean2d": statistics.mean2d,
-        }
-        *upper, lower = window.figure.subplots(*_grid(len(stack)), squeeze=False)
-        upper = np.ravel(upper)
-        for ax in (*upper[len(stack) :], *lower[3:]):
+        self.classes = class_labels(detection)
+        axes = window.figure.subplots(*rows_and_columns(len(images)), squeeze=False).ravel()
+        for ax in axes[len(images) :]:
             ax.set_visible(False)
-        self.panels = dict(zip(self.images, [*upper[: len(stack)], *lower[:3]], strict=True))
+        self.panels = dict(zip(images, axes, strict=False))
         self.drawn = {
-            name: ax.imshow([[0.0]], cmap=_GREY, origin="lower", interpolation="nearest")
+            name: ax.imshow([[0.0]], cmap=grey_map(), origin="lower", interpolation="nearest")
             for name, ax in self.panels.items()
         }
-        self.marks: list = []
+        self.marks: list[Artist] = []
+        _explain(window, code_labels(detection))
 
     def show(self, verdicts: Verdicts) -> None:
         """Show the next feature."""
-        rows, columns = self._around(verdicts)
-        extent = (columns.start + 0.5, columns.stop + 0.5, rows.start + 0.5, rows.stop + 0.5)
-        shown = {name: image[rows, columns] for name, image in self.images.items()}
-        # one scale for all: images are to be compared
+        feature = self.features[verdicts.number - 1]
+        around = Surroundings.around(feature, self.semiwindow, self.shape)
+        shown = {name: around.cut(image) for name, image in self.images.items()}
+        # All images have the same grey levels, so that they can be compared.
         low, high = grey_limits(shown["median2d"], self.scale)
         for name, drawn in self.drawn.items():
-            drawn.set(data=shown[name], extent=extent, clim=(low, high))
-            drawn.axes.set(xlim=extent[:2], ylim=extent[2:])
+            drawn.set(data=shown[name], extent=around.extent, clim=(low, high))
+            drawn.axes.set(xlim=around.extent[:2], ylim=around.extent[2:])
             drawn.axes.set_title(name, fontsize="medium")
-        for mark in self.marks:
-            mark.remove()
-        inside = verdicts.features.label == verdicts.number
-        self.marks = _mark_codes(self.panels["median2d"], verdicts.features, inside)
-        for name in self.panels:
-            self.marks.append(_outline(self.panels[name], verdicts.features, inside))
-        name = CLASSES[verdicts.features.classes[verdicts.number - 1]]
+        self._mark(feature, around)
         self.window.figure.suptitle(
-            f"feature {verdicts.number} of {self.total} ({name}), {np.count_nonzero(inside)} "
-            f"pixels; {verdicts.counts()}"
+            f"feature {feature.number} of {len(self.features)}, "
+            f"{self.classes[feature.class_name]}: {feature.x.size} pixels\n{verdicts.counts()}"
         )
-        self.window.figure.supxlabel(hint(VERIFY, _HINTS), fontsize="small")
         self.window.show()
         self.window.settle()
 
-    def _around(self, verdicts: Verdicts) -> tuple[slice, slice]:
-        inside = verdicts.features.label == verdicts.number
-        places = verdicts.features.y[inside], verdicts.features.x[inside]
-        return tuple(
-            _window(place, self.semiwindow, size)
-            for place, size in zip(places, self.codes.shape, strict=True)
-        )
+    def _mark(self, feature: Feature, around: Surroundings) -> None:
+        """Mark the codes of a feature in the median, and draw its outline on all images."""
+        for mark in self.marks:
+            mark.remove()
+        self.marks = _mark_codes(self.panels["median2d"], feature)
+        line = around.outline(around.holds(feature))
+        for ax in self.panels.values():
+            self.marks += ax.plot(*line, color=VERMILLION, scalex=False, scaley=False)
 
 
-def _window(places: np.ndarray, semiwindow: int, size: int) -> slice:
-    """Take so many pixels beside the middle of a feature, and at least all of it."""
-    middle = (int(places.min()) + int(places.max())) // 2
-    half = max(semiwindow, int(np.ptp(places)) // 2 + 2)
-    return slice(max(0, middle - half), min(size, middle + half + 1))
+def _explain(window: Window, labels: dict[int, str]) -> None:
+    """Write the keys and the meaning of the marks below the panels."""
+    handles = [
+        Line2D([], [], label=label, markersize=6, **_style(code)) for code, label in labels.items()
+    ]
+    window.figure.legend(
+        handles=handles,
+        title=hint(VERIFY, _HINTS),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+    )
 
 
-def _mark_codes(ax: Axes, features: Features, inside: np.ndarray) -> list[Artist]:
-    """Mark the pixels of a feature by their codes, without hiding them."""
+def _style(code: int) -> dict[str, object]:
+    """Style of the mark of a code."""
+    look = LOOKS[code]
+    edge = {"markeredgecolor": "k", "markeredgewidth": 0.4, "linestyle": "none"}
+    return {"marker": look.marker, "markerfacecolor": look.color} | edge
+
+
+def _mark_codes(ax: Axes, feature: Feature) -> list[Artist]:
+    """Mark the pixels of a feature by their codes; marks are small and leave the pixels visible."""
     marks: list[Artist] = []
-    for code, look in LOOKS.items():
-        some = inside & (features.code == code)
-        style = {"marker": look.marker, "markersize": 3, "markerfacecolor": look.color}
-        style |= {"markeredgecolor": "k", "markeredgewidth": 0.4, "linestyle": "none"}
-        x, y = features.x[some] + 1, features.y[some] + 1
-        marks += ax.plot(x, y, scalex=False, scaley=False, **style)
+    for code in LOOKS:
+        some = feature.code == code
+        x, y = feature.x[some] + 1, feature.y[some] + 1
+        marks += ax.plot(x, y, markersize=3, scalex=False, scaley=False, **_style(code))
     return marks
-
-
-def _outline(ax: Axes, features: Features, inside: np.ndarray) -> Artist:
-    """Draw a line around a feature."""
-    x, y = features.x[inside], features.y[inside]
-    mask = np.zeros((np.ptp(y) + 3, np.ptp(x) + 3))
-    mask[y - y.min() + 1, x - x.min() + 1] = 1
-    columns, rows = (np.arange(size) for size in mask.shape[::-1])
-    return ax.contour(columns + x.min(), rows + y.min(), mask, [0.5], colors=VERMILLION)

@@ -1,4 +1,4 @@
-"""Windows: what a person does in one comes out as a row of events."""
+"""Windows: a person's keys and clicks in one come out as a queue of events."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from matplotlib.figure import Figure
 from crdetect.interactive import terminal
 from crdetect.interactive.keys import Key, action_of, help_lines
 
-_WIDTH_PX, _HEIGHT_PX = 1400, 820  # what fits on a screen
-_NAP_S = 0.2  # toolkits sleep: so often we look if there was an interrupt
-_IN_THE_WINDOW = ("pan", "zoom", "save", "help")
+_WIDTH_PX, _HEIGHT_PX = 1400, 820  # largest size of a figure: it fits on the screen of a laptop
+_NAP_S = 0.2  # time between two looks for an interrupt, seconds: toolkits do not notice them
+_IN_THE_WINDOW = ("pan", "zoom", "save", "help")  # actions that the window does by itself
 
 
 def why_not() -> str | None:
-    """Tell why no window can be shown; None where it can.
+    """Reason why no window can be shown; None if one can be shown.
 
-    The backend is the one that the user chose, or the first that works here.
+    The backend of matplotlib is the one that the user chose, or the first that works here.
     """
     backend = mpl.get_backend().lower()
     try:
@@ -45,27 +45,27 @@ def why_not() -> str | None:
 
 
 class Window:
-    """A figure in a window.
+    """Window that shows a figure and waits for a person.
 
-    matplotlib's own keys do not work in it: each window has its own. Nothing happens inside the
-    callbacks of the toolkit, which would swallow errors: they put events in a row, and `wait`
-    hands them out.
+    Each window has its own keys; those of matplotlib do not work in it. The callbacks of the
+    toolkit only put events in a queue, since toolkits swallow errors in callbacks; `wait` returns
+    the events one by one.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        What is shown.
+        The figure.
     title : str
-        Of the window.
+        Title of the window.
     keys : tuple of Key
-        What works in it.
+        Keys that work in the window.
     """
 
     def __init__(self, figure: Figure, title: str, keys: tuple[Key, ...]):
         width, height = figure.get_size_inches()
         dpi = min(_WIDTH_PX / width, _HEIGHT_PX / height)
         figure.set_dpi(dpi)
-        figure._original_dpi = dpi  # noqa: SLF001 (what dense screens multiply)
+        figure._original_dpi = dpi  # noqa: SLF001 (matplotlib multiplies it on dense screens)
         self.figure = plt.figure(num=title, FigureClass=lambda **_: figure)
         self.keys = keys
         self._waiting: deque[Event] = deque()
@@ -86,7 +86,7 @@ class Window:
 
     @property
     def canvas(self):
-        """Canvas of the figure."""
+        """The canvas of the figure."""
         return self.figure.canvas
 
     def _note(self, event: Event) -> None:
@@ -95,19 +95,19 @@ class Window:
             if not self._dragging:
                 return
             if self._waiting and self._waiting[-1].name == event.name:
-                self._waiting.pop()  # a later place makes an earlier one useless
+                self._waiting.pop()  # only the latest place of the mouse counts
         elif event.name.startswith("button"):
             self._dragging = event.name == "button_press_event"
         self._waiting.append(event)
         self.canvas.stop_event_loop()
 
     def show(self, zoom: Callable[[], object] = lambda: None) -> None:
-        """Bring the window up, and everything in it up to date.
+        """Show the window, with all changes of the figure drawn.
 
         Parameters
         ----------
         zoom : callable
-            Sets other limits than those drawn, which `home` brings back.
+            Sets other limits of axes than the figure has now; `home` goes back to those.
         """
         if self._gone:
             return
@@ -119,29 +119,29 @@ class Window:
         self.canvas.manager.show()
 
     def settle(self) -> None:
-        """Keep the layout as it is from now on: finding it anew takes most of a drawing's time."""
+        """Keep the layout of the figure from now on: a new one takes longer than the drawing."""
         self.figure.set_layout_engine("none")
 
     def forget(self) -> None:
-        """Forget what was done to the window while a question on the terminal was open."""
+        """Drop the events that arrived while a question on the terminal was open."""
         if not self._gone:
             self.canvas.flush_events()
             self._waiting.clear()
 
     def wait(self) -> tuple[str, Event]:
-        """Wait for a person; return what is to be done, or ``mouse``, and the event."""
+        """Wait for a person; return the action of a key, or ``mouse``, and the event."""
         while True:
             with _signals_kept() as signals:
                 while not self._waiting and not signals:
                     self.canvas.start_event_loop(_NAP_S)
-                    self.canvas.flush_events()  # takes all that has piled up
+                    self.canvas.flush_events()  # handles all events that have arrived
             if signals:
                 raise KeyboardInterrupt
             event = self._waiting.popleft()
             if isinstance(event, CloseEvent):
                 return self._closed(), event
             if isinstance(event, MouseEvent):
-                if not self.toolbar.mode:  # else the toolbar takes it
+                if not self.toolbar.mode:  # otherwise the toolbar uses the mouse to pan or zoom
                     return "mouse", event
             elif isinstance(event, KeyEvent):
                 action = action_of(self.keys, event.key)
@@ -159,7 +159,7 @@ class Window:
             ]()
 
     def home(self) -> None:
-        """See everything again."""
+        """Go back to the limits of the whole figure."""
         self.toolbar.home()
 
     def _closed(self) -> str:
@@ -171,7 +171,7 @@ class Window:
 
 @contextmanager
 def _signals_kept() -> Iterator[list[int]]:
-    """Note an interrupt instead of raising it inside a toolkit, which would swallow it."""
+    """Keep signals to interrupt in a list: raised inside a toolkit, they would be swallowed."""
     kept: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield kept
@@ -189,7 +189,7 @@ def _signals_kept() -> Iterator[list[int]]:
 
 @contextmanager
 def open_window(figure: Figure, title: str, keys: tuple[Key, ...]) -> Iterator[Window]:
-    """Open a window, show it, and close it in the end."""
+    """Open a window for as long as the context lasts."""
     window = Window(figure, title, keys)
     terminal.say(f"window '{title}': press ? in it to see its keys here")
     try:
@@ -200,7 +200,7 @@ def open_window(figure: Figure, title: str, keys: tuple[Key, ...]) -> Iterator[W
 
 
 def is_click(event: Event, button: MouseButton) -> bool:
-    """Tell a press of a button of the mouse inside axes."""
+    """Whether an event is the press of a given mouse button inside axes."""
     return (
         event.name == "button_press_event" and event.button == button and event.inaxes is not None
     )

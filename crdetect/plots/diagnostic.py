@@ -1,4 +1,4 @@
-"""Figures of a mask: its pixels and features in the diagram, and on the images."""
+"""Figures of a mask: its pixels and features in the Median-Minimum diagram, and on images."""
 
 from __future__ import annotations
 
@@ -27,28 +27,32 @@ from crdetect.plots.style import (
     grey_density_map,
     new_figure,
 )
+from crdetect.plots.words import MEANCRT, MEDIANCR, class_counts, code_labels, crmask_meaning
 from crdetect.stack import Statistics, for_row_blocks
 
 MOST_NUMBERS = 150
-"""Features that get their number in the figure."""
+"""Largest number of features whose numbers are written into a figure: more are hard to read."""
 
-_PANEL_WIDTH_IN = 7.5
-_IMAGE_WIDTH_PT = 440.0  # what of a panel an image fills, without labels
-_PLANES_IN = 6.3  # height of the panels of the diagram, with title and legend
-_LEAST_DOT_PT = 1.5  # a pixel of a large image would be too small to be seen
-_MOST_DOTS = 20000  # pixels beyond the diagram drawn one by one
-_SAMPLE = 1 << 20  # pixels that tell the height of a diagram without simulations
-_LINEAR_UP_TO = 2.0  # heights of the diagram; beyond, y is logarithmic above the diagram
-_LOG_COLOR = "#F3EFE6"
+# Sizes were chosen by eye.
+_PANEL_WIDTH_IN = 7.5  # width of a panel, inches
+_IMAGE_WIDTH_PT = 440.0  # width of the image in a panel, without labels and colour bar, points
+_PLANES_IN = 6.5  # height of the two diagrams, with title and legend, inches
+_LEAST_DOT_PT = 1.5  # smallest size of the mark of a pixel, points: pixels of large images vanish
+_MOST_DOTS = 20000  # largest number of pixels above the diagram that are drawn one by one
+_SAMPLE = 1 << 20  # number of pixels from which the height of a diagram is estimated
+# Largest height of a pixel, in heights of the diagram, for which the whole axis is linear. Where
+# there is a higher one, the axis is logarithmic above the diagram.
+_LINEAR_UP_TO = 2.0
+_LOG_COLOR = "#F3EFE6"  # background of the part where the axis is logarithmic
 
 
 def mediancr(detection: Detection) -> Figure:
-    """Draw what is flagged in MEDIANCR: in the diagram, numbered, and on median2d and mean2d.
+    """Draw the pixels and features of MEDIANCR in the diagram, and on median2d and mean2d.
 
     Parameters
     ----------
     detection : Detection
-        What a run found, with or without M.M.Cosmic.
+        The result of a run, with any crmethod.
 
     Returns
     -------
@@ -63,14 +67,14 @@ def mediancr(detection: Detection) -> Figure:
 
 
 def meancr(detection: Detection, meancr_adu: np.ndarray) -> Figure:
-    """Draw what is flagged in MEANCRT, and what the detector still finds in meancr.
+    """Draw the pixels and features of MEANCRT, and what the detector still finds in meancr.
 
     Parameters
     ----------
     detection : Detection
-        What a run found, with or without M.M.Cosmic.
+        The result of a run, with any crmethod.
     meancr_adu : (rows, columns) array
-        The combination meancr.
+        The combined image meancr, in which MEANCR was found.
 
     Returns
     -------
@@ -80,20 +84,22 @@ def meancr(detection: Detection, meancr_adu: np.ndarray) -> Figure:
     codes = detection.hits.mean.codes(masks.meancrt)
     codes = np.where(codes == ADDED, np.maximum(detection.codes, codes), codes)
     left = np.where(masks.meancr, np.uint8(AUX_ONLY), np.uint8(0))
-    title = f"(d) meancr with MEANCR, which the detector still finds: {masks.meancr.sum()} px"
+    title = f"(d) meancr, and what the detector still finds in it (MEANCR): {masks.meancr.sum()} px"
+    if detection.parameters.general.detector is None:
+        title = "(d) meancr, where no detector looks for more: MEANCR is empty"
     shown = [Shown("(c) mean2d", mean2d, codes), Shown(title, meancr_adu, left)]
-    return _draw_mask(detection, Subject("MEANCRT", "mean2d", mean2d, codes), shown)
+    return _draw_mask(detection, Subject("MEANCRT", MEANCRT, "mean2d", mean2d, codes), shown)
 
 
 def crmask(detection: Detection, number: int) -> Figure:
-    """Draw what is flagged in one exposure.
+    """Draw the pixels and features of the mask of one exposure.
 
     Parameters
     ----------
     detection : Detection
-        What a run found, with or without M.M.Cosmic.
+        The result of a run, with any crmethod.
     number : int
-        Of the exposure, from 1.
+        Number of the exposure, from 1.
 
     Returns
     -------
@@ -106,7 +112,8 @@ def crmask(detection: Detection, number: int) -> Figure:
         Shown(f"(c) {name}", exposure, np.zeros_like(codes)),
         Shown(f"(d) {name} with {mask}", exposure, codes),
     ]
-    return _draw_mask(detection, Subject(mask, name, exposure, codes), shown)
+    subject = Subject(mask, crmask_meaning(number), name, exposure, codes)
+    return _draw_mask(detection, subject, shown)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -116,21 +123,26 @@ def crmask(detection: Detection, number: int) -> Figure:
 @by_value
 @dataclass(frozen=True)
 class Subject:
-    """A mask, and the image it belongs to.
+    """The mask that a figure is about, and the image it belongs to.
 
     Attributes
     ----------
-    mask_name, image_name : str
-        What to call them.
+    mask_name : str
+        Name of the mask.
+    meaning : str
+        What it means that a pixel belongs to the mask.
+    image_name : str
+        Name of the image.
     image_adu : (rows, columns) array
-        The image that is compared with min2d.
+        The image; its height above min2d is drawn.
     codes : (rows, columns) array of uint8
         Codes of the pixels of the mask, 0 outside.
     numbers : str
-        What the numbers of its features are called.
+        Name of the numbers of its features.
     """
 
     mask_name: str
+    meaning: str
     image_name: str
     image_adu: np.ndarray
     codes: np.ndarray
@@ -138,16 +150,15 @@ class Subject:
 
 
 def subject_mediancr(detection: Detection) -> Subject:
-    """MEDIANCR and median2d."""
-    return Subject(
-        "MEDIANCR", "median2d", detection.statistics.median2d, detection.codes, "CR_number"
-    )
+    """MEDIANCR and median2d as the subject of a figure."""
+    median2d = detection.statistics.median2d
+    return Subject("MEDIANCR", MEDIANCR, "median2d", median2d, detection.codes, "CR_number")
 
 
 @by_value
 @dataclass(frozen=True)
 class Shown:
-    """An image to be shown, and the codes of the pixels marked on it."""
+    """An image below the diagrams, its title, and the codes of the pixels marked on it."""
 
     title: str
     image_adu: np.ndarray
@@ -168,11 +179,12 @@ def _draw_mask(detection: Detection, subject: Subject, shown: list[Shown]) -> Fi
         plane.draw_criterion(ax)
         name_axes(ax, "", y_label)
     x = _inside(flagged.x_adu, plane.limits)
-    _draw_flagged(pixels, x, flagged.height_adu, flagged, _crowding(x.size))
+    labels = code_labels(detection)
+    _draw_flagged(pixels, x, flagged, labels)
     pixels.set_title("(a) Flagged pixels", fontsize="medium")
     for ax, image in zip(lower.subplots(1, 2), shown, strict=True):
         draw_image(ax, image.image_adu, detection.parameters.general.color_scale, image.title)
-        _mark_pixels(ax, image.codes)
+        _mark_pixels(ax, image.codes, labels)
     _add_legend(upper, pixels, plane, flagged, detection.statistics)
     upper.suptitle(_title(detection, subject, flagged.features))
     _draw_features(features, x, flagged, subject.numbers)
@@ -180,18 +192,26 @@ def _draw_mask(detection: Detection, subject: Subject, shown: list[Shown]) -> Fi
 
 
 def _title(detection: Detection, subject: Subject, features: Features) -> str:
-    counts = features.counts()
-    listing = ", ".join(f"{name} {n}" for name, n in counts.items())
-    return (
-        f"{subject.mask_name} by {detection.parameters.general.crmethod}. "
-        f"Flagged pixels: {features.label.size}; features: {sum(counts.values())} ({listing})"
+    total = len(features)
+    title = (
+        f"{subject.mask_name} by {detection.parameters.general.crmethod}: pixels "
+        f"{subject.meaning}. Flagged pixels: {features.label.size}; features: {total}"
     )
+    return f"{title}\nFeatures {class_counts(detection, features)}" if total else title
 
 
 @by_value
 @dataclass(frozen=True)
 class Flagged:
-    """Flagged pixels, sorted by feature, and where they are in the diagram."""
+    """Flagged pixels of a mask, sorted by feature, and their places in the diagram.
+
+    Attributes
+    ----------
+    features : Features
+        The pixels.
+    x_adu, height_adu : arrays
+        Value in min2d of each pixel, and its height above that in the image of the mask.
+    """
 
     features: Features
     x_adu: np.ndarray
@@ -203,7 +223,7 @@ class Flagged:
         features = Features.of(subject.codes)
         where = features.y, features.x
         x = statistics.min2d[where]
-        # a missing exposure can be masked where the others are
+        # A pixel without a value in an exposure may be masked there; its height is drawn as 0.
         return cls(features, x, np.nan_to_num(subject.image_adu[where] - x, nan=0.0))
 
     def peaks(self) -> np.ndarray:
@@ -216,22 +236,22 @@ class Flagged:
 @by_value
 @dataclass(frozen=True)
 class Plane:
-    """The diagram of a mask: pixels that are not flagged, boundary and threshold.
+    """Density of the pixels that are not flagged in the diagram of a mask, and its limits.
 
     Attributes
     ----------
     limits : Limits
-        Of the diagram; flagged pixels may be far above.
+        Limits of the bins; flagged pixels may be far above.
     counts : (BINS, BINS) array of int
-        Pixels that are not flagged.
+        Number of pixels in each bin that are not flagged.
     beyond_x, beyond_y : arrays
-        Those of them above the diagram, ADU; when there are many, not all.
+        Places of those of them that are above the bins, ADU; a sample where there are many.
     beyond_total : int
-        How many there are above it.
+        Number of pixels above the bins that are not flagged.
     top_adu : float
-        Height of the highest pixel.
+        Height of the highest pixel, flagged or not.
     criterion : DiagramCriterion or None
-        None where M.M.Cosmic took no part.
+        Boundary and threshold; None where M.M.Cosmic took no part.
     """
 
     limits: Limits
@@ -244,7 +264,7 @@ class Plane:
 
     @classmethod
     def of(cls, detection: Detection, subject: Subject, flagged: Flagged) -> Plane:
-        """Make the diagram of a mask."""
+        """Count the pixels that are not flagged in the bins of the diagram."""
         min2d, image = detection.statistics.min2d, subject.image_adu
         clean = detection.statistics.detectable & (subject.codes == 0) & ~np.isnan(image)
         diagram = detection.diagram
@@ -258,7 +278,7 @@ class Plane:
         return cls(limits, counts, x, y, total, top, criterion)
 
     def draw_density(self, ax: Axes) -> None:
-        """Draw how many pixels are not flagged, and each of them above the diagram."""
+        """Draw the density of the pixels that are not flagged, and each one above the bins."""
         draw_density(ax, self.limits, self.counts, count_norm(1.0, self.counts), grey_density_map())
         ax.plot(
             self.beyond_x,
@@ -271,12 +291,12 @@ class Plane:
         )
 
     def draw_criterion(self, ax: Axes) -> None:
-        """Draw boundary and threshold, where there are any."""
+        """Draw boundary and threshold, where the run has a Median-Minimum diagram."""
         if self.criterion is not None:
             draw_criterion(ax, self.limits, self.criterion)
 
     def set_scales(self, ax: Axes) -> None:
-        """Set limits; where cosmic rays are far above the diagram, y is logarithmic there."""
+        """Set the limits of a panel; y is logarithmic above the bins if pixels are far above."""
         limits, top = self.limits, self.top_adu
         margin = 0.02 * (limits.xmax - limits.xmin)
         ax.set_xlim(limits.xmin - margin, limits.xmax + margin)
@@ -284,8 +304,8 @@ class Plane:
             ax.set_ylim(-0.02 * limits.ymax, max(limits.ymax, 1.05 * top))
             return
         decades = np.log10(1.3 * top / limits.ymax)
-        linear = max(1.0, 1.5 * decades)  # the height of the linear part, in decades
-        # matplotlib multiplies linscale by 1 / (1 − 1/base) to have decades
+        linear = max(1.0, 1.5 * decades)  # height of the linear part on paper, in decades
+        # matplotlib divides linscale by 1 − 1/base = 0.9 to get decades
         ax.set_yscale("symlog", linthresh=limits.ymax, linscale=0.9 * linear)
         ax.set_ylim(-0.02 * limits.ymax, 1.3 * top)
         ax.axhspan(limits.ymax, 1.3 * top, color=_LOG_COLOR, zorder=0, linewidth=0)
@@ -293,7 +313,7 @@ class Plane:
 
 
 def _set_ticks(ax: Axes, ymax: float, top: float) -> None:
-    """Set the ticks of a scale that is logarithmic above ymax."""
+    """Set the ticks of an axis that is logarithmic above ymax."""
     ticks = MaxNLocator(5).tick_values(0, ymax)
     powers = 10.0 ** np.arange(np.floor(np.log10(ymax)), np.ceil(np.log10(top)) + 1)
     steps = np.outer(powers, [1, 2, 5] if top < 10**1.5 * ymax else [1]).ravel()
@@ -304,14 +324,14 @@ def _set_ticks(ax: Axes, ymax: float, top: float) -> None:
 
 
 def _above(values: np.ndarray, height: float) -> np.ndarray:
-    # not so near that its label would touch the last one of the linear part
+    # The label of a lower tick would touch the last label of the linear part.
     return values[values > 1.1 * height]
 
 
 def _limits_of(min2d: np.ndarray, image: np.ndarray, clean: np.ndarray) -> Limits:
-    """Limits for a run without simulations: twice the height of nearly all clean pixels."""
+    """Limits of the bins for a run without a diagram: twice the height of 99.9 % of the pixels."""
     xmin = float(min2d.min(initial=np.inf, where=clean))
-    if not np.isfinite(xmin):  # nothing is clean
+    if not np.isfinite(xmin):  # all pixels are flagged
         return Limits(0.0, 1.0, 1.0)
     xmax = float(min2d.max(initial=-np.inf, where=clean))
     step = max(1, clean.size // _SAMPLE)
@@ -332,7 +352,7 @@ def _count(min2d: np.ndarray, image: np.ndarray, clean: np.ndarray, limits: Limi
 def _beyond(
     min2d: np.ndarray, image: np.ndarray, clean: np.ndarray, height_adu: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clean pixels above a height: their places in the diagram."""
+    """Find the places in the diagram of the clean pixels above a height."""
 
     def rows_beyond(rows: slice) -> tuple[np.ndarray, np.ndarray]:
         height = image[rows] - min2d[rows]
@@ -344,7 +364,7 @@ def _beyond(
 
 
 def _inside(x_adu: np.ndarray, limits: Limits) -> np.ndarray:
-    """Bring what lies beside the diagram to its edge."""
+    """Move pixels to the left or right of the diagram to its edge."""
     return np.clip(x_adu, limits.xmin, limits.xmax)
 
 
@@ -353,32 +373,31 @@ def _inside(x_adu: np.ndarray, limits: Limits) -> np.ndarray:
 
 
 def _crowding(n: int) -> float:
-    """Factor of the size of n markers."""
+    """Factor by which n markers are made smaller: all of them cover less than a panel."""
     return float(np.clip((500 / max(n, 1)) ** 0.25, 0.5, 1))
 
 
-def _draw_flagged(
-    ax: Axes, x: np.ndarray, y: np.ndarray, flagged: Flagged, crowding: float
-) -> None:
-    """Draw the pixels of each code in its look."""
-    for code, look in LOOKS.items():
-        some = flagged.features.code == code
+def _draw_flagged(ax: Axes, x: np.ndarray, flagged: Flagged, labels: dict[int, str]) -> None:
+    """Draw the flagged pixels with the colour and marker of their codes."""
+    crowding = _crowding(x.size)
+    for code, label in labels.items():
+        look, some = LOOKS[code], flagged.features.code == code
         ax.plot(
             x[some],
-            y[some],
+            flagged.height_adu[some],
             linestyle="none",
             marker=look.marker,
             markersize=look.size * crowding,
             markerfacecolor=look.color,
             markeredgecolor="k",
             markeredgewidth=0.3 if crowding == 1 else 0,
-            label=f"{look.label}: {np.count_nonzero(some)}",
+            label=f"{label}: {np.count_nonzero(some)}",
             zorder=5,
         )
 
 
 def _draw_features(ax: Axes, x: np.ndarray, flagged: Flagged, numbers: str) -> None:
-    """Draw the highest pixel of each feature, and the number of the highest features."""
+    """Draw the highest pixel of each feature, and write the numbers of the highest features."""
     peaks, classes = flagged.peaks(), flagged.features.classes
     x, y = x[peaks], flagged.height_adu[peaks]
     order = np.argsort(-y, kind="stable")
@@ -395,18 +414,18 @@ def _draw_features(ax: Axes, x: np.ndarray, flagged: Flagged, numbers: str) -> N
             markeredgewidth=0,
             zorder=5,
         )
-    ax.set_title(f"(b) Features by {numbers}, at their highest pixel", fontsize="medium")
-    # features count from 1 in the order of the peaks
+    ax.set_title(f"(b) Features at their highest pixel, with {numbers}", fontsize="medium")
+    # The peaks are in the order of the features, whose numbers begin with 1.
     written = number_points(ax, x[order], y[order], order + 1, MOST_NUMBERS)
     if written < peaks.size:
-        title = f"(b) The highest features: {written} of {peaks.size} with {numbers}"
+        title = f"(b) Features at their highest pixel, {written} of {peaks.size} with {numbers}"
         ax.set_title(title, fontsize="medium")
 
 
-def _mark_pixels(ax: Axes, codes: np.ndarray) -> None:
-    """Mark the pixels of each code on an image, as large as they are where that can be seen."""
+def _mark_pixels(ax: Axes, codes: np.ndarray, labels: dict[int, str]) -> None:
+    """Mark the pixels of each code on an image, in their own size unless that is too small."""
     size = max(_LEAST_DOT_PT, _IMAGE_WIDTH_PT / max(codes.shape))
-    for code, look in LOOKS.items():
+    for code, label in labels.items():
         y, x = np.nonzero(codes == code)
         ax.plot(
             x + 1,
@@ -414,9 +433,9 @@ def _mark_pixels(ax: Axes, codes: np.ndarray) -> None:
             linestyle="none",
             marker="s",
             markersize=size,
-            color=look.color,
+            color=LOOKS[code].color,
             markeredgewidth=0,
-            label=f"{look.label}: {x.size}",
+            label=f"{label}: {x.size}",
             zorder=5,
         )
 
@@ -428,7 +447,7 @@ def _add_legend(
     flagged: Flagged,
     statistics: Statistics,
 ) -> None:
-    """Explain all panels at once, below them: inside, a legend would hide data."""
+    """Add one legend for all panels, below the diagrams: inside it would hide data."""
     handles = [_as_legend(handle) for handle in pixels.get_legend_handles_labels()[0]]
     handles.append(Patch(color="0.6", label=f"not flagged: {int(plane.counts.sum())}"))
     if plane.beyond_total:
@@ -438,16 +457,17 @@ def _add_legend(
         handles.append(Patch(facecolor=_LOG_COLOR, edgecolor="0.7", label="y is logarithmic"))
     outside = np.count_nonzero(flagged.x_adu != _inside(flagged.x_adu, plane.limits))
     if outside:
-        handles.append(_no_line(label=f"{outside} flagged beside the diagram, drawn at its edge"))
+        text = f"{outside} flagged beside the diagram, drawn at its edge"
+        handles.append(_no_line(label=text))
     if not statistics.count2d.all():
         handles.append(Patch(color=MISSING_COLOR, label="no value"))
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small"
+        handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small"
     )
 
 
 def _as_legend(line: Line2D) -> Line2D:
-    """Copy what a legend shows of a line, with a marker large enough to tell its shape."""
+    """Copy a line for the legend, with a marker that is large enough to be recognised."""
     copy = Line2D([], [])
     copy.update_from(line)
     copy.set(markersize=6, markeredgewidth=0.3, label=line.get_label())

@@ -8,27 +8,33 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from crdetect.equivalence.flux import FluxFactors
+from crdetect.plots.images import show_pixels, thinning_step
 from crdetect.plots.style import SKY, VERMILLION, new_figure
 
-_SHOWN = 0.002  # of the maximum: where the density is drawn
-_LARGEST_SIDE_PX = 1000
+# Lowest density that the axis of ratios has room for, in units of its maximum; chosen by eye.
+_SHOWN = 0.002
 
 
 def flux_factor(flux: FluxFactors, number: int) -> Figure:
-    """Draw how probable each ratio of one exposure to the others is.
+    """Draw the distribution of the ratio of one exposure to the others, and its flux factor.
 
     Parameters
     ----------
     flux : FluxFactors
-        Measured factors.
+        Measured flux factors.
     number : int
-        Of the exposure, from 1.
+        Number of the exposure, from 1.
     """
     density, factor = flux.densities[number - 1], flux.factors[number - 1]
     figure = new_figure(8.0, 5.0)
     ax = figure.subplots()
     ax.fill_between(flux.ratios, density, color=SKY, alpha=0.4, linewidth=0)
-    ax.plot(flux.ratios, density, color=SKY, label="pixels with signal, as wide as their errors")
+    ax.plot(
+        flux.ratios,
+        density,
+        color=SKY,
+        label="ratios of pixels with signal, each as wide as its error",
+    )
     ax.axvline(factor, color=VERMILLION, linewidth=2, label=f"flux factor {factor:.4f}")
     ax.axvline(1.0, color="k", linewidth=1, linestyle=":", label="flux of the median")
     shown = flux.ratios[density > _SHOWN]
@@ -40,38 +46,33 @@ def flux_factor(flux: FluxFactors, number: int) -> Figure:
         ylabel="density, relative to its maximum",
         title=f"Flux factor of exposure {number}",
     )
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
     return figure
 
 
 def number_at_median(flux: FluxFactors) -> Figure:
-    """Draw which exposure is the median of each pixel, and how often each one is.
+    """Draw which exposure has the median value of each pixel, and the share of each exposure.
 
-    In equivalent exposures each has its share, everywhere; where one prevails, it is the one
-    between a fainter and a brighter one.
+    The shares of equivalent exposures are equal, everywhere in the image. An exposure whose flux
+    is between those of a fainter and a brighter one has a larger share.
     """
     number = flux.number_at_median
     n = len(flux.factors)
     figure = new_figure(11.0, 6.0)
-    figure.set_layout_engine("compressed")  # pixels are square: labels follow the image
+    figure.set_layout_engine("compressed")  # the labels stay beside an image of square pixels
     image, shares = figure.subplots(1, 2, width_ratios=[3, 1])
     colors = mpl.colormaps["cividis"].resampled(n)
-    rows, columns = number.shape
-    step = max(
-        1, max(number.shape) // _LARGEST_SIDE_PX
-    )  # numbers have no mean: pixels are left out
-    drawn = image.imshow(
+    step = thinning_step(number.shape)
+    drawn = show_pixels(
+        image,
         np.ma.masked_equal(number[::step, ::step], 0),
+        number.shape,
         cmap=colors,
         norm=BoundaryNorm(np.arange(n + 1) + 0.5, n),
-        origin="lower",
-        extent=(0.5, columns + 0.5, 0.5, rows + 0.5),
-        interpolation="nearest",
-        aspect="auto" if max(rows, columns) > 2 * min(rows, columns) else "equal",
     )
     bar = image.inset_axes([1.02, 0, 0.03, 1])  # as high as the image
     figure.colorbar(drawn, cax=bar, ticks=range(1, n + 1), label="exposure")
-    image.set(xlabel="x (FITS pixel)", ylabel="y (FITS pixel)", title="Exposure at the median")
+    image.set_title("Exposure that has the median value")
     share = np.bincount(number.ravel(), minlength=n + 1)[1:] / max(np.count_nonzero(number), 1)
     bars = shares.bar(range(1, n + 1), share, color=colors(np.arange(n)), edgecolor="k")
     shares.bar_label(bars, fmt="{:.3f}", fontsize="small")

@@ -1,4 +1,4 @@
-"""Figure of the Median-Minimum diagram: clean pixels and real ones, and the boundary."""
+"""Figure of the Median-Minimum diagram: clean pixels, real exposures, boundary and threshold."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from crdetect.plots.plane import (
 from crdetect.plots.style import ORANGE, count_norm, new_figure, two_part_map
 
 FIXED, KNOTS = "fixed points", "knots"
-"""Names of what follows an edited boundary, beside the boundary itself."""
+"""Identifiers (gid) of the markers that move when a person edits the boundary."""
 
-_LEAST_COMPUTED = 1e-4  # pixels per bin: what is drawn of a computed diagram
+# Lowest expected number of pixels in a bin of a computed diagram that is drawn: a computed diagram
+# has no empty bins, and without a limit its colour scale would have hundreds of decades.
+_LEAST_COMPUTED = 1e-4
 
 
 def histogram2d(detection: Detection) -> Figure:
@@ -37,7 +39,7 @@ def histogram2d(detection: Detection) -> Figure:
     Parameters
     ----------
     detection : Detection
-        Of a run where M.M.Cosmic took part.
+        The result of a run in which M.M.Cosmic took part.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def histogram2d(detection: Detection) -> Figure:
     Raises
     ------
     ValueError
-        If there is no diagram.
+        If M.M.Cosmic took no part.
     """
     if detection.diagram is None:
         raise ValueError("this run has no Median-Minimum diagram to draw")
@@ -56,7 +58,7 @@ def histogram2d(detection: Detection) -> Figure:
 
 
 def draw_histogram2d(figure: Figure, diagram: MedianMinimum, parameters: Parameters) -> None:
-    """Draw the diagrams in an empty figure."""
+    """Draw the diagrams of clean and of all pixels in an empty figure."""
     limits, boundary = diagram.clean.limits, diagram.criterion.boundary
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     mesh = _draw_both(left, right, diagram)
@@ -64,11 +66,11 @@ def draw_histogram2d(figure: Figure, diagram: MedianMinimum, parameters: Paramet
     _draw_rounds(left, boundary, limits)
     draw_criterion(right, limits, diagram.criterion)
     name_axes(left, _title_of_clean(diagram, parameters.mm))
-    name_axes(right, "Real exposures, all pixels")
+    name_axes(right, "Real exposures: all pixels up to this height, higher ones are not drawn")
     left.set(xlim=(limits.xmin, limits.xmax), ylim=(0, limits.ymax))
     _add_colorbar(figure, mesh, [left, right])
     for ax in (left, right):
-        # below the axes: anywhere inside there may be data
+        # The legend is below the axes: inside them it would hide data.
         ax.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.08),
@@ -112,15 +114,14 @@ def _add_colorbar(figure: Figure, mesh: QuadMesh, axes: list[Axes]) -> Colorbar:
 
 def _draw_points(ax: Axes, boundary: Boundary) -> None:
     for points, text, style in (
-        (boundary.points, "points", {"marker": "+", "color": "k", "markersize": 5}),
+        (boundary.points, "points of the fit", {"marker": "+", "color": "k", "markersize": 5}),
         (
             boundary.fixed,
             "fixed points",
             {"marker": "D", "color": "k", "markerfacecolor": ORANGE, "markersize": 9, "gid": FIXED},
         ),
     ):
-        if points.x.size or points is boundary.fixed:
-            # a point on the frame is drawn whole
+        if points.x.size or points is boundary.fixed:  # fixed ones may be added in a window
             label = text if points.x.size else "_"
             ax.plot(points.x, points.y, linestyle="none", label=label, zorder=6, **style)
 
@@ -141,7 +142,7 @@ def _draw_rounds(ax: Axes, boundary: Boundary, limits: Limits) -> None:
 
 
 def _round_label(number: int, earlier: int) -> str:
-    """Only the first of the intermediate rounds stands for them in the legend."""
+    """Label of a round of the fit; the second one stands for all intermediate rounds."""
     if number == 1:
         return "fit, round 1"
     if number > 2:

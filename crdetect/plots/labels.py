@@ -1,4 +1,4 @@
-"""Labels beside points of a panel, none over another."""
+"""Labels beside points of a panel that do not overlap each other."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from matplotlib.collections import LineCollection
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
-_SIZE_PT = 6.0
-_DIGIT_WIDTH = 0.66  # of the size of the font, with some air
+# All sizes are in points and were chosen by eye.
+_SIZE_PT = 6.0  # font size of the labels
+_DIGIT_WIDTH = 0.66  # width of a digit with the gap after it, in units of the font size
+# Distances between a point and its label, in the order in which they are tried.
 _DISTANCES_PT = (3.0, 6.0, 10.0, 15.0, 21.0, 28.0, 36.0, 45.0, 55.0, 66.0)
-_DIRECTIONS = 24
-_LEADER_FROM_PT = 4.5  # a number farther away needs a line to its point
-_MARKER_PT = 2.2  # half of what a marker takes
-_EDGE_PT = 1.5  # left free along the frame
-_LEADER_PARTS = 12  # places where a line is looked at
+_DIRECTIONS = 24  # number of directions from a point that are tried at each distance
+_LEADER_FROM_PT = 4.5  # distance from which a label needs a line to its point
+_MARKER_PT = 2.2  # half of the size of a marker
+_EDGE_PT = 1.5  # gap that is left free along the frame
+_LEADER_PARTS = 12  # number of places along a line where it is compared with other labels
 
 
 def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, most: int) -> int:
@@ -27,27 +29,27 @@ def number_points(ax: Axes, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, m
     Parameters
     ----------
     ax : Axes
-        Final in its limits and scales. The figure is laid out here, for good: the room is known
-        only then.
+        The panel; its limits and scales are final. The figure is laid out here, once and for all,
+        since the room for numbers is known only then.
     x, y : arrays
         Points, the most important first.
     numbers : array of int
-        What to write.
+        Number of each point.
     most : int
-        How many points are considered. No number is written over the markers of the others.
+        Largest number of points that get a number. The markers of the others are left free, too.
 
     Returns
     -------
     int
-        How many were written.
+        Number of points that got a number.
     """
     if not len(x):
         return 0
-    root = ax.figure.canvas.figure  # a panel's own figure may be a part of it
+    root = ax.figure.canvas.figure  # the whole figure: ax.figure may be a part of it
     engine = root.get_layout_engine()
     if engine is not None:
         engine.execute(root)
-        root.set_layout_engine("none")  # settled: it must not move under the numbers
+        root.set_layout_engine("none")  # otherwise the panels would move under the numbers
     texts, _ = write_labels(ax, x, y, [str(number) for number in numbers[:most]])
     for text in texts:
         text.set_path_effects([withStroke(linewidth=1.2, foreground="w")])
@@ -62,18 +64,18 @@ def write_labels(
     Parameters
     ----------
     ax : Axes
-        Final in its place, limits and scales.
+        The panel; its place, limits and scales are final.
     x, y : arrays
         Points, the most important first.
     labels : sequence of str
-        Of the first points.
+        Labels of the first points.
 
     Returns
     -------
     texts : list of Text
-        What was written.
+        The labels that were written.
     lines : LineCollection
-        Lines that lead to the labels far from their points.
+        Lines from points to labels that are far from them.
     """
     pixel = ax.figure.get_dpi() / 72
     points = ax.transData.transform(np.column_stack([x, y]))
@@ -95,14 +97,14 @@ def write_labels(
 
 
 class _Place(NamedTuple):
-    """Centre of a box for a number, in pixels of the figure, and whether a line leads to it."""
+    """Place of a label: the centre of its box in pixels of the figure, and if it needs a line."""
 
     centre: np.ndarray
     leader: bool
 
 
 class _Room:
-    """The room of a panel: what is free of numbers, their lines, and markers."""
+    """Free room of a panel: the places without labels, their lines, and markers."""
 
     def __init__(self, panel: np.ndarray, points: np.ndarray, pixel: float):
         self._low, self._high = panel[:2] + _EDGE_PT * pixel, panel[2:] - _EDGE_PT * pixel
@@ -113,7 +115,7 @@ class _Room:
         self._leaders = np.empty((0, _LEADER_PARTS, 2))  # places along each line
 
     def take(self, point: np.ndarray, digits: int) -> _Place | None:
-        """Take the nearest free box beside a point; None if there is none."""
+        """Take the nearest free place beside a point; None if there is none."""
         half = 0.5 * _SIZE_PT * self._pixel * np.array([_DIGIT_WIDTH * digits, 1.0])
         offsets, far = _rings(half, self._pixel)
         boxes = point + offsets
@@ -128,7 +130,7 @@ class _Room:
         free &= ~(far & through)
         if not free.any():
             return None
-        # lines that cross are hard to follow, but better than no number
+        # Lines that cross are hard to follow, and are drawn only where the alternative is no label.
         clear = free & ~(far & _crossing(lines, self._leaders))
         chosen = np.flatnonzero(clear if clear.any() else free)[0]
         self._centres = np.vstack([self._centres, boxes[chosen]])
@@ -138,12 +140,12 @@ class _Room:
         return _Place(boxes[chosen], bool(far[chosen]))
 
     def _near(self, point: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Places that boxes beside a point can reach."""
+        """Select the places that are close enough to a point to matter for its label."""
         return places[(np.abs(places - point) < 2 * _DISTANCES_PT[-1] * self._pixel).all(axis=1)]
 
 
 def _rings(half: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets of a box from its point, the nearest first; and which of them need a line."""
+    """Offsets of a label from its point, the nearest first, and which of them need a line."""
     angle = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
     direction = np.column_stack([np.cos(angle), np.sin(angle)])
     rings = [direction * (half + distance * pixel) for distance in _DISTANCES_PT]
@@ -152,7 +154,7 @@ def _rings(half: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _along(point: np.ndarray, boxes: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Places along the lines from a point to boxes, outside the boxes: (boxes, places, 2)."""
+    """Places along the lines from a point to the boxes of labels: (boxes, places, 2)."""
     way = boxes - point
     length = np.abs(way).max(axis=1, keepdims=True)
     shown = np.clip(1 - half.min() / np.maximum(length, half.min()), 0, 1)
@@ -163,7 +165,7 @@ def _along(point: np.ndarray, boxes: np.ndarray, half: np.ndarray) -> np.ndarray
 def _overlap(
     places: np.ndarray, half: np.ndarray | float, centres: np.ndarray, halves: np.ndarray | float
 ) -> np.ndarray:
-    """Tell which boxes around places overlap any of the boxes around centres."""
+    """Mask of the boxes around places that overlap any of the boxes around centres."""
     reach_x, reach_y = np.broadcast_to(half + halves, centres.shape).T
     beside = np.abs(places[:, :1] - centres[:, 0]) < reach_x
     beside &= np.abs(places[:, 1:] - centres[:, 1]) < reach_y
@@ -171,7 +173,7 @@ def _overlap(
 
 
 def _crossing(lines: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Tell which lines cross any of the others; all are straight, given by places along them."""
+    """Mask of the straight lines, given by places along them, that cross any of the others."""
     start, end = lines[:, np.newaxis, 0], lines[:, np.newaxis, -1]
     first, last = others[:, 0], others[:, -1]
     apart = _side(start, end, first) * _side(start, end, last) < 0

@@ -1,4 +1,4 @@
-"""Figures of the offsets: the cross-correlation of each exposure with the first."""
+"""Figure of the offset of an exposure: its cross-correlation with the first one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def crosscorrelation(offsets: Offsets, number: int) -> Figure:
     offsets : Offsets
         Measured offsets.
     number : int
-        Of the exposure, from 1.
+        Number of the exposure, from 1.
     """
     correlation = offsets.correlation[number - 1]
     reach = len(correlation) // 2

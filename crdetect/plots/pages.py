@@ -1,7 +1,7 @@
 """Pages of features, two for each: the images around it, and its pixels in the diagram.
 
-Figures and their artists are made once and get the data of one feature after the other: making
-them anew would take most of the time.
+Figures and their artists are made once and get the data of one feature after the other, since
+making them anew for each feature would take most of the time.
 """
 
 from __future__ import annotations
@@ -24,41 +24,46 @@ from crdetect.equality import by_value
 from crdetect.masks import Feature
 from crdetect.pipeline import Detection, Progress
 from crdetect.plots.diagnostic import Flagged, Plane, subject_mediancr
-from crdetect.plots.images import MISSING_COLOR, grey_limits
+from crdetect.plots.images import MISSING_COLOR, grey_limits, grey_map, rows_and_columns
 from crdetect.plots.labels import write_labels
 from crdetect.plots.plane import FINAL_COLOR, draw_density_image, name_axes, typical_threshold
 from crdetect.plots.style import LOOKS, ORANGE, Y_LABEL, count_norm, grey_density_map, new_figure
-from crdetect.plots.window import Window, outline
+from crdetect.plots.surroundings import Surroundings
+from crdetect.plots.words import class_labels, code_labels
 
-_PAGE_IN = (11.0, 7.8)  # fits on A4 and on letter
-_DPI = 100  # of the images: their pixels are large
-_FADED = 0.3  # opacity of the pixels of other features
-_MOST_LABELS = 15
-_LEAST_LABELLED = 0.1  # of the height of the highest pixel
-_MOST_ROWS = 30
-_LINES = ("-", "--")
-# Glyphs of the fonts that every PDF viewer has are not laid out and embedded one by one: that would
-# take half of the time. They have the characters of Windows 1252 only, and one weight is theirs.
+_PAGE_IN = (11.0, 7.8)  # size of a page, inches: it fits on A4 and on letter
+_DPI = 100  # pixels per inch of images in the file: few are enough, the pixels shown are large
+_FADED = 0.3  # opacity of the codes of other features
+_MOST_LABELS = 15  # largest number of pixels of a feature that are labelled in the diagram
+_LEAST_LABELLED = 0.1  # lowest height of a labelled pixel, in units of the highest of the feature
+_MOST_ROWS = 30  # largest number of pixels of a feature in the table: as many as the page holds
+_LINES = ("-", "--")  # symbols of a legend that are lines, not markers
+# Mean width of a character of the small font in a legend, and width of a symbol with the gap
+# between two entries, in widths of a page; measured on pages.
+_CHARACTER, _SYMBOL = 0.0054, 0.045
+# The texts are in fonts that every PDF viewer has: laying out and embedding the glyphs of other
+# fonts would take half of the time. These fonts have the characters of Windows 1252 only, and one
+# weight.
 _FONTS = {"pdf.use14corefonts": True, "font.weight": 500, "axes.titleweight": 500}
 _FONTS |= {"axes.labelweight": 500, "figure.titleweight": 500, "figure.labelweight": 500}
-_FONTS |= {"axes.formatter.use_mathtext": True}  # no look for a minus in other fonts
-_Y_LABEL = Y_LABEL.replace("−", "–")
-_SOME = 20  # messages on the progress of a file
+_FONTS |= {"axes.formatter.use_mathtext": True}  # so that no other font is searched for a minus
+_Y_LABEL = Y_LABEL.replace("−", "–")  # Windows 1252 has no minus
+_SOME = 20  # largest number of messages on the progress of a file
 
 
 @by_value
 @dataclass(frozen=True)
 class Sheet:
-    """The images that the pages of a run show.
+    """The results that the pages of a run and its report are drawn from.
 
     Attributes
     ----------
     detection : Detection
-        What a run found.
+        The result of a run.
     corrected_adu : (rows, columns) array
-        The median with its cosmic rays replaced.
+        The combined image mediancr: the median with the pixels of MEDIANCR replaced.
     plane : Plane
-        The diagram of MEDIANCR.
+        Density of the pixels outside MEDIANCR in the diagram.
     """
 
     detection: Detection
@@ -67,18 +72,18 @@ class Sheet:
 
     @classmethod
     def of(cls, detection: Detection, combined: Mapping[str, Combination]) -> Sheet:
-        """Take what is needed from a run."""
+        """Make the sheet of a detection and the images combined with its masks."""
         subject = subject_mediancr(detection)
         plane = Plane.of(detection, subject, Flagged.of(subject, detection.statistics))
         return cls(detection, combined["mediancr"].value, plane)
 
-    def window(self, feature: Feature) -> Window:
-        """Choose the surroundings of a feature."""
+    def around(self, feature: Feature) -> Surroundings:
+        """Surroundings of a feature that are shown, as large as ``semiwindow`` asks for."""
         semiwindow = self.detection.parameters.general.semiwindow
-        return Window.around(feature, semiwindow, self.detection.codes.shape)
+        return Surroundings.around(feature, semiwindow, self.detection.codes.shape)
 
     def heights(self, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
-        """Place the pixels of a feature in the diagram: x and y, ADU."""
+        """Places of the pixels of a feature in the diagram: x and y, ADU."""
         statistics = self.detection.statistics
         x = statistics.min2d[feature.y, feature.x]
         return x, statistics.median2d[feature.y, feature.x] - x
@@ -92,11 +97,11 @@ def write_pages(path: Path, sheet: Sheet, features: Sequence[Feature], progress:
     path : Path
         The file.
     sheet : Sheet
-        What to draw from.
+        The results to be drawn.
     features : sequence of Feature
-        One at least.
+        The features, at least one.
     progress : callable
-        Told which feature is drawn.
+        Called with a line that says which feature is drawn.
     """
     step = -(-len(features) // _SOME)
     with (
@@ -120,7 +125,7 @@ def feature_figures(sheet: Sheet, feature: Feature) -> tuple[Figure, Figure]:
     Parameters
     ----------
     sheet : Sheet
-        What to draw from.
+        The results to be drawn.
     feature : Feature
         The feature.
 
@@ -136,32 +141,37 @@ def feature_figures(sheet: Sheet, feature: Feature) -> tuple[Figure, Figure]:
 
 
 def describe(sheet: Sheet, feature: Feature) -> str:
-    """Say in a line which feature it is."""
+    """Describe a feature in one line: number, class, size, place and highest pixel."""
     x, y = feature.x + 1, feature.y + 1
     height = np.nan_to_num(sheet.heights(feature)[1])
     top = int(height.argmax())
     pixels = "1 pixel" if x.size == 1 else f"{x.size} pixels"
+    words = class_labels(sheet.detection)[feature.class_name]
     return (
-        f"CR {feature.number} ({feature.class_name}): {pixels}, "
+        f"CR {feature.number}, {words}: {pixels}, "
         f"x {x.min()}–{x.max()}, y {y.min()}–{y.max()}; highest at ({x[top]}, {y[top]}), "
         f"{height[top]:.4g} ADU above the minimum"
     )
 
 
 def _explain(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
-    """Explain markers or lines, their colours, at the bottom of a page.
+    """Explain markers or lines (symbol, colour, text) in one or two rows at the foot of a page.
 
-    A legend would be laid out again for each page.
+    A legend of matplotlib would be laid out again for each page.
     """
-    width = 0.92 / len(entries)
-    for i, (symbol, color, text) in enumerate(entries):
-        place = 0.05 + width * i
+    place, height = 0.04, 0.040
+    for symbol, color, text in entries:
+        width = _SYMBOL + _CHARACTER * len(text)
+        if place + width > 1:
+            place, height = 0.04, 0.014
         if symbol in _LINES:
-            line = Line2D([place - 0.03, place], [0.028, 0.028], color=color, linestyle=symbol)
+            ends = [place - 0.012, place + 0.012]
+            line = Line2D(ends, [height, height], color=color, linestyle=symbol)
         else:
-            line = Line2D([place], [0.028], color=color, linestyle="none", marker=symbol)
+            line = Line2D([place], [height], color=color, linestyle="none", marker=symbol)
         figure.add_artist(line)
-        figure.text(place + 0.008, 0.028, text, va="center", fontsize="small")
+        figure.text(place + 0.017, height, text, va="center", fontsize="small")
+        place += width
 
 
 # ---------------------------------------------------------------------------------------------
@@ -169,19 +179,20 @@ def _explain(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
 
 
 class _ImagesPage:
-    """The exposures, the median, the codes and the corrected median around a feature."""
+    """First page: exposures, median, codes and corrected median around a feature."""
 
     def __init__(self, sheet: Sheet):
         self._sheet = sheet
         names = [f"exposure {i}" for i in range(1, len(sheet.detection.masks.crmasks) + 1)]
-        names += ["median2d", "codes", "mediancr (corrected)"]
+        names += ["median2d", "codes (explained below)", "mediancr (corrected)"]
         self.figure = new_figure(*_PAGE_IN)
         self.figure.set_layout_engine("none")
         self._title = self.figure.suptitle(" ", fontsize="medium", y=0.97)
         axes = _grid(self.figure, len(names))
         self._panels = [_Panel(ax, name) for ax, name in zip(axes, names, strict=True)]
         self._bar = _Bar(self.figure, f"ADU ({sheet.detection.parameters.general.color_scale})")
-        entries = [("s", look.color, look.label) for look in LOOKS.values()]
+        labels = code_labels(sheet.detection)
+        entries = [("s", LOOKS[code].color, label) for code, label in labels.items()]
         entries.append(("-", ORANGE, "masked in this image"))
         if not sheet.detection.statistics.count2d.all():
             entries.append(("s", MISSING_COLOR, "no value"))
@@ -190,30 +201,28 @@ class _ImagesPage:
     def show(self, feature: Feature) -> None:
         """Show another feature."""
         sheet, detection = self._sheet, self._sheet.detection
-        window = sheet.window(feature)
-        exposures = [window.cut(image) for image in detection.observation.stack.exposures]
-        median = window.cut(detection.statistics.median2d)
-        images = [*exposures, median, window.cut(sheet.corrected_adu)]
+        around = sheet.around(feature)
+        exposures = [around.cut(image) for image in detection.observation.stack.exposures]
+        median = around.cut(detection.statistics.median2d)
+        images = [*exposures, median, around.cut(sheet.corrected_adu)]
         low, high = grey_limits(np.stack(images), detection.parameters.general.color_scale)
         *panels, middle, codes, corrected = self._panels
         crmasks = detection.masks.crmasks
         for panel, image, crmask in zip(panels, exposures, crmasks, strict=True):
             hit = np.count_nonzero(crmask[feature.y, feature.x])
             note = f": {hit} of {feature.x.size} masked"
-            panel.show(image, window, (low, high), window.cut(crmask), note)
-        middle.show(median, window, (low, high), window.cut(detection.masks.mediancr))
-        corrected.show(images[-1], window, (low, high), np.zeros(window.shape, bool))
-        own = np.zeros(window.shape, bool)
-        own[feature.y - window.rows.start, feature.x - window.columns.start] = True
-        codes.show(_paint(window.cut(detection.codes), own), window, (low, high), own)
+            panel.show(image, around, (low, high), around.cut(crmask), note)
+        middle.show(median, around, (low, high), around.cut(detection.masks.mediancr))
+        corrected.show(images[-1], around, (low, high), np.zeros(around.shape, bool))
+        own = around.holds(feature)
+        codes.show(_paint(around.cut(detection.codes), own), around, (low, high), own)
         self._bar.show(low, high)
         self._title.set_text(describe(sheet, feature))
 
 
 def _grid(figure: Figure, n: int) -> list[Axes]:
-    """Make panels of equal size, of which the outer ones have labels."""
-    columns = 3 if n <= 6 else 4 if n <= 8 else 5
-    rows = -(-n // columns)
+    """Make n panels of equal size with common axes, of which the outer ones have labels."""
+    rows, columns = rows_and_columns(n)
     grid = figure.add_gridspec(
         rows, columns, left=0.07, right=0.92, bottom=0.12, top=0.9, wspace=0.08, hspace=0.14
     )
@@ -226,13 +235,13 @@ def _grid(figure: Figure, n: int) -> list[Axes]:
     for axis in (axes[0].xaxis, axes[0].yaxis):
         axis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         axis.set_major_formatter(FuncFormatter(_number))
-    figure.supxlabel("x (FITS pixel)", fontsize="medium", y=0.055)
+    figure.supxlabel("x (FITS pixel)", fontsize="medium", y=0.06)
     figure.supylabel("y (FITS pixel)", fontsize="medium")
     return axes
 
 
 def _label_outside(ax: Axes, left: bool, bottom: bool) -> None:
-    """Keep the ticks of the outer panels only, and the title where it is: both save time."""
+    """Show the ticks of the outer panels only, and fix the place of the title: both save time."""
     ax.tick_params(labelsize="small")
     ax.yaxis.set_visible(left)
     ax.xaxis.set_visible(bottom)
@@ -240,25 +249,25 @@ def _label_outside(ax: Axes, left: bool, bottom: bool) -> None:
 
 
 def _settle(ax: Axes) -> None:
-    """Put title and labels where they are to stay, so that their place is not sought again."""
+    """Fix the places of title and labels, so that they are not laid out again for each page."""
     ax.set_title(" ", y=1.0)
     ax.xaxis.set_label_coords(0.5, -0.11)
     ax.yaxis.set_label_coords(-0.11, 0.5)
 
 
 def _number(value: float, _: int) -> str:
-    """Write a number with a plain minus."""
+    """Format a number with a hyphen for a minus, which the fonts of the file have."""
     return f"{value:g}"
 
 
 class _Panel:
-    """An image and the outline of a mask."""
+    """Panel with an image and the outline of a mask."""
 
     def __init__(self, ax: Axes, name: str):
         self._name = name
         self.image = ax.imshow(
             np.zeros((2, 2)),
-            cmap=mpl.colormaps["gray"].with_extremes(bad=MISSING_COLOR),
+            cmap=grey_map(),
             origin="lower",
             interpolation="nearest",
         )
@@ -269,25 +278,21 @@ class _Panel:
     def show(
         self,
         image: np.ndarray,
-        window: Window,
+        around: Surroundings,
         limits: tuple[float, float],
         mask: np.ndarray,
         note: str = "",
     ) -> None:
-        """Show another image, and add a note to its name."""
+        """Show another image and the outline of its mask, and add a note to its name."""
         self.image.set_data(image)
-        self.image.set_extent(window.extent)
+        self.image.set_extent(around.extent)
         self.image.set_clim(*limits)
         self._title.set_text(f"{self._name}{note}")
-        # one line with gaps takes a fraction of many segments
-        corners = np.pad(
-            outline(mask) + window.first, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan
-        )
-        self._outline.set_data(corners.reshape(-1, 2).T)
+        self._outline.set_data(*around.outline(mask))
 
 
 class _Bar:
-    """The scale of greys; a colour bar of matplotlib would be made anew for each page."""
+    """Colour bar of the images; one of matplotlib would be made anew for each page."""
 
     def __init__(self, figure: Figure, label: str):
         self._ax = figure.add_axes((0.935, 0.14, 0.014, 0.74))
@@ -303,12 +308,12 @@ class _Bar:
         self._ax.yaxis.set_label_coords(4.2, 0.5)
 
     def show(self, low: float, high: float) -> None:
-        """Show another scale."""
+        """Show the values of black and white."""
         self._image.set_extent((0, 1, low, high))
 
 
 def _paint(codes: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Colour codes; the pixels of other features are faded."""
+    """Colours (RGBA) of codes; pixels outside the feature are faded."""
     table = np.zeros((max(LOOKS) + 1, 4))
     for code, look in LOOKS.items():
         table[code] = to_rgba(look.color)
@@ -322,7 +327,7 @@ def _paint(codes: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 class _DiagramPage:
-    """The pixels of a feature in the whole diagram, in the part they take, and in a table."""
+    """Second page: pixels of a feature in the diagram, enlarged, and in a table of values."""
 
     def __init__(self, sheet: Sheet):
         self._sheet = sheet
@@ -332,7 +337,11 @@ class _DiagramPage:
         whole = self.figure.add_axes((0.075, 0.56, 0.43, 0.34))
         self._part = self.figure.add_axes((0.075, 0.14, 0.43, 0.33))
         self._points = []
-        for ax, title in ((whole, "in the diagram"), (self._part, "enlarged: x, y (FITS pixel)")):
+        labels = code_labels(sheet.detection)
+        for ax, title in (
+            (whole, "pixels of the feature in the diagram"),
+            (self._part, "enlarged, labelled by x, y (FITS pixel)"),
+        ):
             plane = sheet.plane
             norm = count_norm(1.0, plane.counts)
             draw_density_image(ax, plane.limits, plane.counts, norm, grey_density_map())
@@ -342,7 +351,7 @@ class _DiagramPage:
             ax.set_title(title, fontsize="medium", y=1.0)
             ax.tick_params(labelsize="small")
             ax.xaxis.set_major_locator(MaxNLocator(5))
-            self._points.append(_Points(ax))
+            self._points.append(_Points(ax, labels))
         self._part.yaxis.set_major_locator(MaxNLocator(5))
         sheet.plane.set_scales(whole)
         whole.yaxis.set_minor_locator(NullLocator())
@@ -352,7 +361,7 @@ class _DiagramPage:
             0.54, 0.9, "", va="top", family="monospace", fontsize=7, linespacing=1.5
         )
         self._labels: list = []
-        entries = [(look.marker, look.color, look.label) for look in LOOKS.values()]
+        entries = [(LOOKS[code].marker, LOOKS[code].color, label) for code, label in labels.items()]
         if sheet.plane.criterion is not None:
             _, threshold = typical_threshold(sheet.plane.criterion)
             entries = [("-", FINAL_COLOR, "boundary"), ("--", "k", threshold), *entries]
@@ -381,7 +390,7 @@ class _DiagramPage:
         self._labels = [*texts, lines]
 
     def _rows(self, feature: Feature, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> list[str]:
-        """Write the values of the pixels, the highest first."""
+        """Rows of the table of values: the pixels of a feature, the highest first."""
         exposures = self._sheet.detection.observation.stack.exposures
         names = ["min2d", "med–min", *(f"exp. {i}" for i in range(1, len(exposures) + 1))]
         head = f"{'x':>5}{'y':>6} code" + "".join(f"{name:>10}" for name in names)
@@ -396,23 +405,23 @@ class _DiagramPage:
 
 
 class _Points:
-    """Pixels in the diagram, each code in its look."""
+    """Pixels of a feature in the diagram, with the colour and marker of their codes."""
 
-    def __init__(self, ax: Axes):
+    def __init__(self, ax: Axes, labels: dict[int, str]):
         self.lines = {
             code: ax.plot(
                 [],
                 [],
                 linestyle="none",
-                marker=look.marker,
-                markersize=1.2 * look.size,
-                markerfacecolor=look.color,
+                marker=LOOKS[code].marker,
+                markersize=1.2 * LOOKS[code].size,
+                markerfacecolor=LOOKS[code].color,
                 markeredgecolor="k",
                 markeredgewidth=0.3,
-                label=look.label,
+                label=label,
                 zorder=5,
             )[0]
-            for code, look in LOOKS.items()
+            for code, label in labels.items()
         }
 
     def show(self, x: np.ndarray, y: np.ndarray, code: np.ndarray) -> None:
@@ -422,7 +431,7 @@ class _Points:
 
 
 def _padded(values: np.ndarray, least: float) -> tuple[float, float]:
-    """Limits around values, with room for labels."""
+    """Limits of an axis around values, with room for labels."""
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     room = max(0.18 * (high - low), least)

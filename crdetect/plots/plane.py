@@ -1,4 +1,4 @@
-"""What is drawn in the plane of the Median-Minimum diagram: density, boundary, threshold."""
+"""Parts of figures in the plane of the Median-Minimum diagram: density, boundary, threshold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Limits
 from crdetect.plots.style import X_LABEL, Y_LABEL
 
-FINAL_COLOR = "#7F0000"  # the dark end of the ramp of rounds
+FINAL_COLOR = "#7F0000"
+"""Colour of the boundary: the dark end of the colours of the rounds of the fit."""
+
 FINAL_LINE = {
     "color": FINAL_COLOR,
     "linewidth": 2.0,
@@ -23,16 +25,15 @@ FINAL_LINE = {
     "zorder": 4.5,
     "gid": "boundary",
 }
-"""How the boundary is drawn in all figures."""
+"""Style of the boundary in all figures."""
 
-_SAMPLES = 501
+_SAMPLES = 501  # number of points at which a curve is drawn, its knots not counted
 
 
 def sample(curve: Curve, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
-    """Sample a curve over the whole width of the diagram, at its knots too.
+    """Points of a curve over the whole width of the diagram, and at its knots.
 
-    The curve itself is asked, so that the figure shows what flags the pixels, constant parts
-    included.
+    They are values of the very curve that flags pixels, its constant parts included.
     """
     knots = curve.knots[(curve.knots > limits.xmin) & (curve.knots < limits.xmax)]
     x = np.union1d(np.linspace(limits.xmin, limits.xmax, _SAMPLES), knots)
@@ -42,7 +43,7 @@ def sample(curve: Curve, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
 def draw_density(
     ax: Axes, limits: Limits, counts: np.ndarray, norm: LogNorm, cmap: Colormap
 ) -> QuadMesh:
-    """Draw the counts of a diagram; empty bins stay white."""
+    """Draw the number of pixels in each bin of a diagram; empty bins stay white."""
     return ax.pcolormesh(
         limits.x_edges, limits.y_edges, np.ma.masked_equal(counts, 0), norm=norm, cmap=cmap
     )
@@ -51,7 +52,7 @@ def draw_density(
 def draw_density_image(
     ax: Axes, limits: Limits, counts: np.ndarray, norm: LogNorm, cmap: Colormap
 ) -> AxesImage:
-    """Draw the counts as an image: much quicker than `draw_density` where pages are written."""
+    """Draw the number of pixels in each bin as an image, which a PDF file takes much faster."""
     return ax.imshow(
         np.ma.masked_equal(counts, 0),
         norm=norm,
@@ -64,7 +65,7 @@ def draw_density_image(
 
 
 def draw_criterion(ax: Axes, limits: Limits, criterion: DiagramCriterion) -> list[Line2D]:
-    """Draw the final boundary and the threshold over the whole width."""
+    """Draw the final boundary and the threshold over the whole width of the diagram."""
     x, y = sample(criterion.boundary.curve, limits)
     (boundary,) = ax.plot(x, y, label="boundary", **FINAL_LINE)
     threshold, text = typical_threshold(criterion)
@@ -81,14 +82,14 @@ def draw_criterion(ax: Axes, limits: Limits, criterion: DiagramCriterion) -> lis
 
 
 def typical_threshold(criterion: DiagramCriterion) -> tuple[float, str]:
-    """Threshold in ADU (of a map, the median) and what to call it."""
+    """Threshold, ADU (the median of a map), and its label."""
     value = float(np.median(criterion.threshold_adu))
     what = "threshold (median of the map)" if np.ndim(criterion.threshold_adu) else "threshold"
     return value, f"{what}: {value:.4g} ADU"
 
 
 def name_axes(ax: Axes, title: str, y_label: str = Y_LABEL) -> None:
-    """Write the labels of the plane's axes and a title."""
+    """Write the labels of the axes of the diagram, and a title."""
     ax.set_xlabel(X_LABEL)
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize="medium")

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, neither network nor server."""
+"""Report of a run: one HTML file that needs no other file, network or server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime as dt
 import html
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -18,40 +18,54 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from crdetect import __version__
-from crdetect.masks import CLASSES, Feature
+from crdetect.masks import Feature
 from crdetect.pipeline import Detection
-from crdetect.plots.images import MISSING_COLOR, grey_limits
+from crdetect.plots.images import MISSING_COLOR, grey_limits, thinning_step
 from crdetect.plots.pages import Sheet, describe
 from crdetect.plots.style import LOOKS
-from crdetect.plots.window import Window
+from crdetect.plots.surroundings import Surroundings
+from crdetect.plots.words import (
+    MEANCR,
+    MEANCRT,
+    MEDIANCR,
+    class_labels,
+    code_labels,
+    crmask_meaning,
+)
 from crdetect.schema.block import Block
 from crdetect.schema.words import describe_block, yaml_value
 
-_MOST_BYTES = 8_000_000  # of the features' images: a third more in the file
-_LARGEST_SIDE_PX = 101  # of the surroundings of a feature; larger ones are thinned out
-_FIGURE_WIDTH_PX = 1600
-_JPEG_QUALITY = 85
-_MARKS = {"GOOD": "✓", "PARTIAL": "!", "BAD": "✗"}  # of verdicts
+# Largest size of the images of all features together, bytes: as text in the file they take a third
+# more. The whole file is to stay below 15 MB with 500 features.
+_MOST_BYTES = 8_000_000
+# Largest side of the images of a feature, pixels; pixels of larger surroundings are left out.
+_LARGEST_SIDE_PX = 101
+_FIGURE_WIDTH_PX = 1600  # largest width of a figure in the file, pixels: texts can be read
+_JPEG_QUALITY = 85  # of 100: texts and lines are clear, and files are half as large as with 95
+_MARKS = {"GOOD": "✓", "PARTIAL": "!", "BAD": "✗"}  # mark beside each verdict
 
-# places in the palette of the images: greys from 0 on, then these
+# Indices in the palette of the images of a feature: greys from 0 on, then a colour for missing
+# values, a transparent one for pixels that are not flagged, and the colours of the codes.
 _GREYS = 250
 _MISSING, _CLEAR = 250, 251
-_FIRST_CODE = 251  # code 1 is at 252
+_FIRST_CODE = 251  # index of code 0, which is clear
 
 
-def write_report(path: Path, sheet: Sheet, history: Sequence[str], figures: Sequence[Path]) -> None:
-    """Write the report.
+def write_report(
+    path: Path, sheet: Sheet, history: Sequence[str], figures: Mapping[Path, str]
+) -> None:
+    """Write the report of a run.
 
     Parameters
     ----------
     path : Path
         The file, HTML.
     sheet : Sheet
-        The images of the run.
+        The results of the run.
     history : sequence of str
-        Lines on the input.
-    figures : sequence of Path
-        Figures of the run, PNG, which are put into the file.
+        Lines on the program and its input.
+    figures : mapping of Path to str
+        Figures of the run, PNG, which are copied into the file, and what each one shows.
     """
     detection = sheet.detection
     features = list(_features(sheet))
@@ -60,9 +74,9 @@ def write_report(path: Path, sheet: Sheet, history: Sequence[str], figures: Sequ
         "subtitle": html.escape(_subtitle(detection)),
         "counts": _counts(detection),
         "checks": _checks(detection),
-        "figures": "\n".join(map(_figure, figures)),
+        "figures": "\n".join(_figure(path, words) for path, words in figures.items()),
         "shown": _shown(len(features), len(detection.features)),
-        "legend": _legend(),
+        "legend": _legend(detection),
         "history": "\n".join(f"<li>{html.escape(line.strip('- '))}</li>" for line in history),
         "parameters": "\n".join(map(_parameters, detection.parameters.active_blocks())),
         "data": _data(detection, features),
@@ -92,7 +106,7 @@ def _subtitle(detection: Detection) -> str:
 def _table(
     head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", marked: str = ""
 ) -> str:
-    """Write a table; texts are escaped. A row that ends with True is marked by a class."""
+    """Make a table; texts are escaped. A row that ends with True has the CSS class ``marked``."""
     lines = [f"<table><caption>{html.escape(caption)}</caption>", _row("th", head, "")]
     for row in rows:
         changed = row[-1] is True
@@ -112,22 +126,32 @@ def _row(tag: str, cells: Sequence[Any], css: str) -> str:
 
 
 def _counts(detection: Detection) -> str:
+    """Make the tables of the numbers of flagged pixels and features."""
     masks = detection.masks
-    named = {"MEDIANCR": masks.mediancr, "MEANCRT": masks.meancrt}
-    named |= {f"CRMASK{i}": mask for i, mask in enumerate(masks.crmasks, start=1)}
-    named |= {"MEANCR": masks.meancr, "masked in all exposures": masks.crmasks.all(axis=0)}
-    pixels = [(name, int(np.count_nonzero(mask))) for name, mask in named.items()]
-    codes = np.bincount(detection.codes.ravel(), minlength=max(LOOKS) + 1)
-    looks = [(look.label, int(codes[code])) for code, look in LOOKS.items()]
+    named = [("MEDIANCR", MEDIANCR, masks.mediancr), ("MEANCRT", MEANCRT, masks.meancrt)]
+    named += [
+        (f"CRMASK{i}", crmask_meaning(i), mask) for i, mask in enumerate(masks.crmasks, start=1)
+    ]
+    everywhere = "hit in every exposure, so that no clean value is left"
+    named += [
+        ("MEANCR", MEANCR, masks.meancr),
+        ("masked in all exposures", everywhere, masks.crmasks.all(axis=0)),
+    ]
+    pixels = [(name, int(np.count_nonzero(mask)), words) for name, words, mask in named]
+    numbers = np.bincount(detection.codes.ravel(), minlength=max(LOOKS) + 1)
+    labels = code_labels(detection)
+    by_code = [(label, int(numbers[code])) for code, label in labels.items()]
+    counts = detection.features.counts()
+    by_class = [(label, counts[name]) for name, label in class_labels(detection).items()]
     return (
-        _table(("mask", "pixels"), pixels, "Masks")
-        + _table(("class", "features"), detection.features.counts().items(), "MEDIANCR, features")
-        + _table(("found by", "pixels"), looks, "MEDIANCR, pixels")
+        _table(("mask", "pixels", "what the pixels are"), pixels, "Masks")
+        + _table(("features", "number"), by_class, "Features of MEDIANCR by class")
+        + _table(("pixels", "number"), by_code, "Pixels of MEDIANCR by code")
     )
 
 
 def _checks(detection: Detection) -> str:
-    """Write the checks of noise and equivalence, and what the run found out by itself."""
+    """Make the tables of the quality checks, and of the values that the run measured."""
     rows = [
         (
             check.name,
@@ -140,9 +164,9 @@ def _checks(detection: Detection) -> str:
     ]
     found = list(detection.findings().items())
     head = ("check", "value", "criterion", "verdict", "advice")
-    tables = [_table(head, rows, "Checks")] if rows else []
-    tables += [_table(("", "value"), found, "Found out in the run")] if found else []
-    return "\n".join(tables) or "<p>Nothing was measured in this run.</p>"
+    tables = [_table(head, rows)] if rows else []
+    tables += [_table(("quantity", "value"), found, "Measured in this run")] if found else []
+    return "\n".join(tables) or "<p>Nothing was checked or measured in this run.</p>"
 
 
 def _parameters(block: Block) -> str:
@@ -164,13 +188,15 @@ def _parameters(block: Block) -> str:
 def _shown(shown: int, total: int) -> str:
     if shown == total:
         return f"{total} features."
-    return f"The {shown} highest of {total} features: more would make this file too large."
+    return (
+        f"The {shown} highest of {total} features are shown: more would make this file too large."
+    )
 
 
-def _legend() -> str:
+def _legend(detection: Detection) -> str:
     return "".join(
-        f'<span class="swatch" style="background:{look.color}"></span>{html.escape(look.label)}'
-        for look in LOOKS.values()
+        f'<span class="swatch" style="background:{LOOKS[code].color}"></span>{html.escape(label)}'
+        for code, label in code_labels(detection).items()
     )
 
 
@@ -178,15 +204,16 @@ def _legend() -> str:
 # Images
 
 
-def _figure(path: Path) -> str:
+def _figure(path: Path, words: str) -> str:
     return (
         f'<figure><img src="{_as_url(path)}" alt="{html.escape(path.name)}">'
-        f"<figcaption>{html.escape(path.name)}</figcaption></figure>"
+        f"<figcaption>{html.escape(words)} <code>{html.escape(path.name)}</code></figcaption>"
+        "</figure>"
     )
 
 
 def _as_url(path: Path) -> str:
-    """Put a figure into a URL, as PNG or as a reduced JPEG, whichever is smaller."""
+    """Encode a figure in a data URL, as PNG or as a reduced JPEG, whichever is smaller."""
     png = path.read_bytes()
     with Image.open(path) as image:
         image.thumbnail((_FIGURE_WIDTH_PX, 2 * _FIGURE_WIDTH_PX), Image.Resampling.LANCZOS)
@@ -205,20 +232,20 @@ def _data(detection: Detection, features: list[dict[str, Any]]) -> str:
         "exposures": list(range(n)),
         "before": names.index("median2d"),
         "after": names.index("mediancr (corrected)"),
-        "classes": CLASSES,
+        "classes": class_labels(detection),
         "features": features,
     }
-    # nothing in the data can end the script that holds them
+    # Without "<", no text in the data can end the script element that holds them.
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _names(nexposures: int) -> list[str]:
     exposures = [f"exposure {i}" for i in range(1, nexposures + 1)]
-    return [*exposures, "median2d", "mediancr (corrected)", "AUXCLEAN"]
+    return [*exposures, "median2d", "mediancr (corrected)", "AUXCLEAN (filled from neighbours)"]
 
 
 def _features(sheet: Sheet) -> Iterator[dict[str, Any]]:
-    """Yield what the gallery shows of each feature, the highest first, as far as there is room."""
+    """Yield the data of the features in the gallery, the highest first, until the file is full."""
     heights = {}
     for feature in sheet.detection.features:
         heights[feature.number] = float(np.nan_to_num(sheet.heights(feature)[1]).max())
@@ -232,9 +259,9 @@ def _features(sheet: Sheet) -> Iterator[dict[str, Any]]:
 
 
 def _record(sheet: Sheet, feature: Feature) -> tuple[dict[str, Any], int]:
-    window = sheet.window(feature)
-    step = -(-max(window.shape) // _LARGEST_SIDE_PX)
-    sprite = _sprite(sheet, window, step)
+    around = sheet.around(feature)
+    step = thinning_step(around.shape, _LARGEST_SIDE_PX)
+    sprite = _sprite(sheet, around, step)
     png = _png(sprite)
     crmasks = sheet.detection.masks.crmasks
     return {
@@ -243,8 +270,8 @@ def _record(sheet: Sheet, feature: Feature) -> tuple[dict[str, Any], int]:
         "size": feature.x.size,
         "text": describe(sheet, feature),
         "hits": np.count_nonzero(crmasks[:, feature.y, feature.x], axis=1).tolist(),
-        "left": window.columns.start + 1,
-        "bottom": window.rows.start + 1,
+        "left": around.columns.start + 1,
+        "bottom": around.rows.start + 1,
         "step": step,
         "rows": sprite.shape[0],
         "columns": sprite.shape[1] // (len(_names(len(crmasks))) + 1),
@@ -252,17 +279,17 @@ def _record(sheet: Sheet, feature: Feature) -> tuple[dict[str, Any], int]:
     }, len(png)
 
 
-def _sprite(sheet: Sheet, window: Window, step: int) -> np.ndarray:
-    """Put the images of a window side by side, the codes last, as places in the palette."""
+def _sprite(sheet: Sheet, around: Surroundings, step: int) -> np.ndarray:
+    """Images around a feature side by side, the codes last, as indices in the palette."""
     detection = sheet.detection
     images = [*detection.observation.stack.exposures, detection.statistics.median2d]
     images += [sheet.corrected_adu, detection.auxclean]
-    cuts = np.stack([window.cut(image)[::step, ::step] for image in images])
+    cuts = np.stack([around.cut(image)[::step, ::step] for image in images])
     low, high = grey_limits(cuts[:-1], detection.parameters.general.color_scale)
     with np.errstate(invalid="ignore"):
         grey = np.clip((cuts - low) / (high - low), 0, 1) * (_GREYS - 1)
     tiles = np.where(np.isnan(cuts), _MISSING, np.nan_to_num(grey).round()).astype(np.uint8)
-    codes = window.cut(detection.codes)[::step, ::step] + np.uint8(_FIRST_CODE)
+    codes = around.cut(detection.codes)[::step, ::step] + np.uint8(_FIRST_CODE)
     return np.hstack([*tiles, codes])[::-1]  # the first row of an image file is at its top
 
 

@@ -1,7 +1,7 @@
-"""Colours, colour scales and the empty figure: what all figures share.
+"""Style of all figures: colours, colour scales, labels of axes, and the empty figure.
 
 Colours of classes are from the palette of Okabe & Ito, which people with any kind of colour
-vision tell apart; markers differ too, for print without colour.
+vision can tell apart. Markers differ, too, for print without colour.
 """
 
 from __future__ import annotations
@@ -17,54 +17,69 @@ from matplotlib.figure import Figure
 from crdetect.masks import ACROSS_ONLY, ADDED, AUX_ONLY, BOTH
 
 DPI = 150
+"""Pixels per inch of the PNG files."""
+
 X_LABEL = "min2d (ADU)"
 Y_LABEL = "median2d − min2d (ADU)"
+"""Labels of the axes of the Median-Minimum diagram."""
 
 ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"
 YELLOW, VERMILLION, PURPLE = "#F0E442", "#D55E00", "#CC79A7"
-"""From the palette of Okabe & Ito."""
+"""Colours of the palette of Okabe & Ito."""
 
-_COLOURS = 1024  # entries of a colour map: its two parts meet at 1 within 1/1024 of its range
+# Number of colours of a map of two parts. They meet at a count of 1, to within 1/1024 of the range.
+_COLOURS = 1024
 
 
 @dataclass(frozen=True)
 class Look:
-    """How the pixels of one code are drawn, and the features of the class of the same name."""
+    """Colour and marker of the pixels of one code, and of the features of one class.
 
-    label: str
+    Attributes
+    ----------
+    color : str
+        Colour, in a form that matplotlib knows.
+    marker : str
+        Marker, as matplotlib calls it.
+    size : float
+        Size of the marker in points, where there are few of them.
+    """
+
     color: str
     marker: str
     size: float
 
 
 LOOKS = {
-    ADDED: Look("added (code 1)", PURPLE, "D", 3.2),
-    AUX_ONLY: Look("aux only (code 3)", GREEN, "s", 4.0),
-    ACROSS_ONLY: Look("M.M. or joint only (code 2)", SKY, "^", 4.5),
-    BOTH: Look("both (code 4)", VERMILLION, "o", 4.5),
+    ADDED: Look(PURPLE, "D", 3.2),
+    AUX_ONLY: Look(GREEN, "s", 4.0),
+    ACROSS_ONLY: Look(SKY, "^", 4.5),
+    BOTH: Look(VERMILLION, "o", 4.5),
 }
-"""Look of each code, in the order of drawing."""
+"""Colour and marker of each code, in the order of drawing: later ones cover earlier ones. What the
+codes mean depends on the run: see `crdetect.plots.words.code_labels`."""
 
 CLASS_CODES = {"any4": BOTH, "only3": AUX_ONLY, "only2": ACROSS_ONLY, "other": ADDED}
-"""The code whose look each class of features has."""
+"""Code whose colour and marker the features of each class have."""
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Make an empty figure of its own, in inches, laid out when it is drawn."""
+    """Make an empty figure, its size in inches; it is laid out when it is drawn."""
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="w")
     FigureCanvasAgg(figure)
     return figure
 
 
 def count_norm(least: float, *counts: np.ndarray) -> LogNorm:
-    """Log scale from ``least`` to the largest of some counts, to 10 at least."""
+    """Logarithmic colour scale of counts, from ``least`` to the largest of them or 10."""
     return LogNorm(min(least, 1.0), max(10.0, *(float(count.max()) for count in counts)))
 
 
 def two_part_map(norm: LogNorm) -> Colormap:
     """Colour map for mean counts: greys below 1, viridis from 1 on.
 
-    A mean over sets falls below 1 where not every set has a pixel; the eye should see where.
+    The mean over simulated sets is below 1 in a bin where not every set has a pixel. The change
+    of colours shows where that is.
     """
     lower = int(np.floor(float(norm(1.0)) * _COLOURS + 1e-6))
     greys = mpl.colormaps["Greys"](np.linspace(0.12, 0.5, lower))

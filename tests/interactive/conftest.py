@@ -40,7 +40,7 @@ def stack(simulation):
 
 @pytest.fixture(scope="session")
 def prepared(stack):
-    return prepare(stack, NOISE, crdetect.Parameters(), resources=2)
+    return prepare(stack, NOISE, crdetect.Parameters(), workers=2)
 
 
 @pytest.fixture

@@ -81,8 +81,11 @@ def test_pixel_info_in_the_diagram_is_of_the_nearest_flagged_pixel(look, detecti
     look(press("i", "(a)", statistics.min2d[y, x], height[y, x]), check(marked), press("i"))
     text = capsys.readouterr().out
     number = features.label[(features.y == y) & (features.x == x)][0]
-    assert f"pixel x {x + 1}, y {y + 1}: flagged in MEDIANCR, code" in text
-    assert f"feature {number} (" in text
+    code, meanings = detection.codes[y, x], detection.code_meanings
+    assert (
+        f"pixel x {x + 1}, y {y + 1}: flagged in MEDIANCR, {meanings[code]} (code {code}); "
+        f"feature {number}, with pixels found by both methods (any4)\n"
+    ) in text
     assert "there is no pixel under the mouse" in text
 
 

@@ -118,7 +118,7 @@ def test_file_that_repeats_is_not_overwritten(work, capsys):
     before = (work / "out/params_used.yaml").read_bytes()
     params = str(work / "out/params_used.yaml")
     assert main(["run", params, "--output-dir", str(work / "out")]) == 2
-    assert "params_used.yaml there is an input of this run" in capsys.readouterr().err
+    assert "params_used.yaml is an input of this run" in capsys.readouterr().err
     assert (work / "out/params_used.yaml").read_bytes() == before
 
 

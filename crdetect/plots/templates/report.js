@@ -33,26 +33,28 @@
 
   for (const feature of data.features) {
     const pair = make("span", { className: "pair" }, thumb(feature, data.before), thumb(feature, data.after));
-    const text = "CR " + feature.number + " · " + feature.class + " · " + feature.size + " px";
-    const card = make("button", { className: "card", type: "button", title: feature.text }, pair, text);
+    const text = "CR " + feature.number + " · " + feature.size + " px";
+    const words = make("span", { className: "class" }, data.classes[feature.class]);
+    const card = make("button", { className: "card", type: "button", title: feature.text }, pair, text, words);
     card.addEventListener("click", () => open(feature));
     cards.set(feature, card);
   }
 
-  const shownClasses = new Set(data.classes);
-  for (const name of data.classes) {
+  const classes = Object.keys(data.classes);
+  const shownClasses = new Set(classes);
+  for (const name of classes) {
     const total = data.features.filter((feature) => feature.class === name).length;
     const box = make("input", { type: "checkbox", checked: true, value: name });
     box.addEventListener("change", () => {
       box.checked ? shownClasses.add(name) : shownClasses.delete(name);
       arrange();
     });
-    byId("classes").append(make("label", {}, box, " " + name + " (" + total + ") "));
+    byId("classes").append(make("label", {}, box, " " + data.classes[name] + ": " + total));
   }
 
   const orders = {
     number: (a, b) => a.number - b.number,
-    class: (a, b) => data.classes.indexOf(a.class) - data.classes.indexOf(b.class) || a.number - b.number,
+    class: (a, b) => classes.indexOf(a.class) - classes.indexOf(b.class) || a.number - b.number,
     size: (a, b) => b.size - a.size || a.number - b.number,
     height: (a, b) => b.height - a.height || a.number - b.number,
   };
@@ -175,9 +177,11 @@
 
   // ---- figures ----------------------------------------------------------------------------
   const large = byId("figure");
+  large.querySelector("img").addEventListener("click", (event) => event.target.classList.toggle("whole"));
   for (const small of document.querySelectorAll(".figures img")) {
     small.addEventListener("click", () => {
       const img = large.querySelector("img");
+      img.className = "";
       img.src = small.src;
       img.alt = small.alt;
       large.showModal();

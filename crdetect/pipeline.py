@@ -121,7 +121,7 @@ class Detection:
     @cached_property
     def problematic(self) -> Features:
         """Features masked in all exposures, with the codes of MEDIANCR (0 outside of it)."""
-        return Features.where(self.masks.crmasks.all(axis=0), self.codes)
+        return Features.where(np.logical_and.reduce(self.masks.crmasks), self.codes)
 
     @property
     def code_meanings(self) -> dict[int, str]:
@@ -292,9 +292,10 @@ class Prepared:
         boundary : Boundary, optional
             Boundary of an earlier run, which is used instead of a newly fitted one.
         """
-        kind = CRITERIA.get(parameters.general.criterion)
-        if kind is None:
+        name = parameters.general.criterion
+        if name is None:
             return None
+        kind = CRITERIA[name]
         self.progress(kind.step)
         return kind.compare(
             self.observation, self.detector_hits, parameters, self.resources, boundary

@@ -51,8 +51,7 @@ def warn_of_other_profiles(ob: Any, dal: Any) -> None:
     given = [name for name, content in profiles.items() if content != packaged.get(name)]
     if given and ob.profile not in given:
         _logger.warning(
-            "the control file has requirements for the profile %s, but not for that of the frames, "
-            "%s",
+            "the control file has requirements for profile %s, not for that of the frames, %s",
             ", ".join(given),
             ob.profile,
         )

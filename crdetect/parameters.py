@@ -109,9 +109,9 @@ class General(Block):
     )
     mm_cr_coincidences: AtLeastTwo = parameter(
         2,
-        "number c of hits of one pixel that are looked for, less than the number N of "
+        "number c of exposures in which the same pixel may be hit, less than the number N of "
         "exposures: min2d is the mean of the N − c lowest values; a lower c finds fainter "
-        "hits, a higher c bears more hits at the same place",
+        "hits, a higher c tolerates more hits at the same place",
     )
     device: Literal["auto", "cpu", "cuda"] = parameter(
         "auto", "processor that runs the networks (deepcr, conn); auto takes a GPU if there is one"
@@ -150,7 +150,7 @@ class General(Block):
     )
     regions_to_be_skipped: Regions | None = parameter(None, "regions in which no pixel is flagged")
     pixels_to_be_flagged_as_cr: Pixels | None = parameter(
-        None, "pixels that are flagged in MEDIANCR, MEANCRT and each CRMASK, whatever is detected"
+        None, "pixels that are flagged in MEDIANCR, MEANCRT and each CRMASK in any case"
     )
     pixels_to_be_ignored_as_cr: Pixels | None = parameter(
         None, "pixels that are never flagged in any mask"

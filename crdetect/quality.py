@@ -1,7 +1,7 @@
 """Quality of a result: checks of the masks, of the boundary, and of how far the exposures differ.
 
-The exposures are compared with what the parameters say of them: flux factors, offsets, photon
-statistics and read noise. The checks change no mask.
+The differences between the exposures are compared with those for which the parameters allow: flux
+factors, offsets, photon statistics and read noise. The checks change no mask.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def assess(
     Parameters
     ----------
     observation : Observation
-        The exposures, and what the parameters say of them.
+        The exposures, and how they differ according to the parameters.
     detected : (rows, columns) array of bool
         Pixels that the detector of one image flagged in the median or in any exposure.
     masks : Masks
@@ -225,7 +225,7 @@ def _model_checks(observation: Observation, model: ExposureModel) -> Iterator[Ch
 
 @dataclass(frozen=True)
 class _Advice:
-    """What the user can do about exposures that differ, beyond what the parameters do already.
+    """Advice to the user about exposures that differ, apart from parameters that are used already.
 
     Attributes
     ----------

@@ -64,9 +64,9 @@ from crdetect.stored import read_crmasks, read_masks_file
 class Default(str):
     """Text of the default of a requirement, which marks a value that the user did not give.
 
-    numina gives a recipe the default if the user gives no value. A default of this class can be
-    told from a value that the user gave, even if both have the same text; and ``numina
-    show-recipes`` prints it as any text.
+    numina gives a recipe the default of a requirement if the user gives no value. The class
+    distinguishes it from a value of the user, even one of the same text, and ``numina
+    show-recipes`` prints it like any text.
     """
 
     __slots__ = ()

@@ -1,5 +1,6 @@
 """The command, as a user runs it."""
 
+import argparse
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import yaml
 from astropy.io import fits
 
 from crdetect import interactive
-from crdetect.cli import main
+from crdetect.cli import _parser, main
 from crdetect.combine import COMBINATIONS
 from crdetect.detectors import networks
 from crdetect.masks import CLASSES
@@ -411,6 +412,16 @@ def test_bad_arguments(work, arguments, capfd, monkeypatch):
     monkeypatch.chdir(work)
     assert main(arguments) == 2
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_every_argument_is_explained():
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for argument in command._actions:
+            assert argument.help, (command.prog, argument.dest)
+    for argument in commands.choices["simulate"]._actions:
+        if argument.option_strings and argument.dest != "help":
+            assert "(default: " in argument.help, argument.dest
 
 
 def text_for_masks(masks, _):

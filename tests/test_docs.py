@@ -1,15 +1,19 @@
 """The documentation builds without a warning, and says what the schema and the code say."""
 
+import importlib.util
+import itertools
 import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -22,6 +26,7 @@ from crdetect.masks import CLASSES, code_meanings
 from crdetect.methods import CRITERIA as METHOD_CRITERIA
 from crdetect.mm.parameters import MM
 from crdetect.parameters import BLOCKS, Inputs
+from crdetect.pipeline import prepare
 from crdetect.products import CSV_COLUMNS
 from crdetect.schema.words import describe_block, yaml_value
 
@@ -171,12 +176,41 @@ def test_layout_names_every_part_of_the_package(html):
 
 
 def test_make_targets_that_are_named_exist(html):
-    named = set(re.findall(r"make ([\w.-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:`| {4})make ([\w.-]+)", readme))
+    assert {"check", "test", "test-oldest"} <= named
     targets = {row[5:] for row in Page(html / "develop.html").table_rows(2) if row[:5] == "make "}
     assert len(targets) >= 9
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     there = set(re.search(r"^\.PHONY: (.*)", makefile, re.MULTILINE)[1].split())
     assert (named | targets) - there == set()
+
+
+def test_criterion_of_the_page_detects(tmp_path):
+    text = (DOCS / "develop.rst").read_text(encoding="utf-8")
+    _, _, code = text.partition("complete:\n\n.. code-block:: python\n\n")
+    lines = itertools.takewhile(lambda line: not line or line[0] == " ", code.splitlines())
+    path = tmp_path / "of_the_page.py"
+    path.write_text(textwrap.dedent("\n".join(lines)))
+    spec = importlib.util.spec_from_file_location("of_the_page", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    cube = np.full((3, 20, 30), 100.0)
+    cube[:2, 4, 5] = cube[2, 8, 9] = 400.0
+    cube[0, 12, 13] = 140.0
+    parameters = crdetect.Parameters.from_mapping({"crmethod": "mmcosmic"})
+    prepared = prepare(crdetect.Stack(cube), crdetect.Noise(1.0, 3.0), parameters)
+    criterion = module.FarAboveLowest(prepared.observation, 50.0)
+    masks = prepared.flag(criterion, parameters).masks
+    assert np.argwhere(masks.mediancr).tolist() == [[4, 5]]
+    assert np.argwhere(masks.meancrt).tolist() == [[4, 5], [8, 9]]
+    assert np.argwhere(masks.crmasks).tolist() == [[0, 4, 5], [1, 4, 5], [2, 8, 9]]
+
+
+def test_glossary_has_the_words_of_products(html):
+    text = (html / "glossary.html").read_text(encoding="utf-8")
+    for word in ("AUXCLEAN", "MEDIANCR", "min2d", "criterion", "detector", "feature", "hit"):
+        assert f'id="term-{word}"' in text
 
 
 def test_marks_of_tests_are_explained(html):

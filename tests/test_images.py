@@ -4,6 +4,7 @@ To make the references anew: ``pytest tests/test_images.py -o
 mpl-baseline-path= --mpl-generate-path=tests/baseline``.
 """
 
+import matplotlib.testing.compare  # noqa: F401 (starts programs when first imported, not in a test)
 import pytest
 
 from crdetect import Noise, Parameters, Stack, detect

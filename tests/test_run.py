@@ -15,11 +15,11 @@ from crdetect.catalogue import CATALOGUE, COMBINED, DRAWN, MASKS, Shelf
 from crdetect.exposures import make_exposures
 from crdetect.masks import CLASSES, label_features
 from crdetect.parameters import Inputs
-from crdetect.quality import Verdict
 from crdetect.run import CombinationRun, DetectionRun, run, run_with_masks
 from crdetect.runfile import inputs_text, read_params
 from crdetect.simulate import simulate_exposures
 from crdetect.stored import read_crmasks
+from crdetect.verdict import Verdict
 
 SHAPE = (48, 64)
 GAIN, RNOISE_ADU = 1.0, 3.4

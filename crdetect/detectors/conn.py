@@ -1,4 +1,4 @@
-"""Cosmic-CoNN (Xu et al. 2023, ApJ 942, 73): a network that finds cosmic rays in one image."""
+"""Network Cosmic-CoNN (Xu et al. 2023, ApJ 942, 73), which finds cosmic rays in one image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network deepCR, which finds cosmic rays in one image (Zhang & Bloom 2020, ApJ 889, 24)."""
+"""Network deepCR (Zhang & Bloom 2020, ApJ 889, 24), which finds cosmic rays in one image."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _torch_threads(number: int) -> Iterator[None]:
     """Set the number of torch's own threads until the context ends."""
     import torch
 
-    # a new thread tells the setting of the process; the current thread may have a lower limit
+    # a new thread shows the setting of the process; the current thread may have a lower limit
     with ThreadPoolExecutor(1) as pool:
         before = pool.submit(torch.get_num_threads).result()
     torch.set_num_threads(number)

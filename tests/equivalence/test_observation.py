@@ -11,9 +11,9 @@ from crdetect import InputError, Masks, Noise, Parameters, Stack, detect
 from crdetect.equivalence.observation import observe
 from crdetect.pipeline import check
 from crdetect.products import crmasks_hdul
-from crdetect.quality import Quality
 from crdetect.simulate import simulate_exposures
 from crdetect.stored import apply_masks, read_crmasks
+from crdetect.verdict import Quality
 
 SHAPE = (24, 30)
 NOISE = Noise(1.5, 3.0)

@@ -109,7 +109,7 @@ def test_point_added_moved_and_removed_with_the_mouse(hands, start, stack):
 
 
 def test_flagged_pixels_are_those_of_the_criterion(start):
-    statistics = start.prepared.statistics
+    statistics = start.prepared.observation.statistics
     flagged = start.diagram.criterion.flag(statistics.median2d, statistics)
     assert start.flagged() == np.count_nonzero(flagged)
 

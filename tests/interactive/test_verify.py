@@ -10,6 +10,7 @@ import crdetect
 from crdetect.errors import Stopped
 from crdetect.interactive.verify import Verdicts, verify
 from crdetect.pipeline import prepare
+from crdetect.resources import Resources
 
 DILATIONS = [(0, 0), (1, 0), (0, 2), (2, 1)]  # of the diagram, and of all masks
 
@@ -119,7 +120,7 @@ def test_hit_once_stays_in_the_exposure(stack):
     cube[0, 40, 60] += 900
     cube[1, 40, 60] += 900
     once = crdetect.Stack(cube)
-    prepared = prepare(once, NOISE, crdetect.Parameters(), 2)
+    prepared = prepare(once, NOISE, crdetect.Parameters(), Resources(2))
     before = judged(prepared)
     number = before.features.label[(before.features.y == 40) & (before.features.x == 60)][0]
     decisions = ("keep",) * (int(number) - 1) + ("single",)

@@ -1,4 +1,4 @@
-"""Control files of numina: what is nearly right is told; see test_recipe.py for whole runs."""
+"""Misspelt and unknown names in control files of numina; whole runs are in test_recipe.py."""
 
 import logging
 import re
@@ -52,7 +52,7 @@ def block(mode="CrDetection", **requirements):
 
 
 def dal_of(table=None, line=None, packaged=None):
-    """What numina hands to a recipe: control file and command line, where there are any."""
+    """Imitate what numina hands to a recipe: the control file and the command line, if any."""
     drp = Drp(packaged)
     drps = SimpleNamespace(
         query_by_name={"CRDETECT": drp}.__getitem__,
@@ -88,14 +88,14 @@ def test_control_file_with_all_names_right():
         (control(mode="CRDetection"), "CRDetection", "CrDetection"),
     ],
 )
-def test_misspelt_names_are_told_with_the_right_one(table, name, right):
+def test_misspelt_names_are_faults(table, name, right):
     expected = f"the control file has values for {name}; did you mean {right}?"
     assert faults_of_control_file(block(), dal_of(table)) == [expected]
 
 
 @pytest.mark.parametrize("mode", ["CrCombination", "Simulation", "Bias"])
 def test_names_of_others_are_no_faults(mode):
-    """Another mode may be near enough in its spelling, and still be a mode."""
+    """A mode that exists is no misspelt name of another one."""
     assert faults_of_control_file(block(), dal_of(control(mode=mode))) == []
 
 
@@ -122,14 +122,14 @@ def warnings_in(caplog):
     ],
 )
 def test_values_for_other_profiles_only_are_warned_of(caplog, profiles, packaged, warned):
-    """Those that the package brings itself are nobody's mistake."""
+    """The values that the package itself brings do not count."""
     dal = dal_of({"CRDETECT": profiles}, packaged={"requirements": {"CRDETECT": packaged}})
     with caplog.at_level(logging.WARNING, LOGGER):
         warn_of_other_profiles(block(), dal)
     found = warnings_in(caplog)
     assert len(found) == (warned is not None)
     if warned:
-        assert re.search(rf"requirements for the profile {warned}, .* {PROFILE}$", found[0])
+        assert re.search(rf"profile {warned}, (but )?not .* {PROFILE}$", found[0])
 
 
 def test_no_warning_without_a_control_file(caplog):
@@ -157,7 +157,7 @@ def test_control_file_for_another_mode_is_not_asked():
 
 
 def test_command_line_speaks_to_all_modes():
-    """What another mode knows is not a mistake of this one; what none knows is."""
+    """A name that another mode knows is no mistake; a name that no mode knows is one."""
     dal = dal_of(line={"use_auxmedian": True, "mm_seed": 1, "mm_sed": 3})
     assert other_names(block(), dal, KNOWN) == {"mm_sed": 3}
     assert other_names(block("CrCombination"), dal, {"crmasks", "use_auxmedian"}) == {"mm_sed": 3}

@@ -1,4 +1,4 @@
-"""The criteria that compare exposures: what each flags, and that the protocol is all they need."""
+"""Which pixels each criterion flags; any class that satisfies the protocol can be a criterion."""
 
 from dataclasses import dataclass
 
@@ -107,7 +107,7 @@ def test_joint_detection_flags_what_was_hit(criteria, which):
 
 @pytest.mark.parametrize("which", IMAGES)
 def test_threshold_of_joint_detection(cube, criteria, which):
-    """An isolated hit stands ``jt_strong`` sigma of a difference of two values above the lowest."""
+    """The threshold is ``jt_strong`` times the standard deviation of a difference of two values."""
     lowest_e = NOISE.gain * cube.min(axis=0)
     sigma_adu = np.sqrt(np.maximum(lowest_e, 0) + (NOISE.gain * 3.0) ** 2) / NOISE.gain
     height = image_of(cube, which) - cube.min(axis=0)
@@ -149,7 +149,7 @@ def test_missing_values_are_not_flagged(cube, name):
 
 @dataclass(frozen=True)
 class Bright:
-    """Flags what exceeds a level: a criterion of no use, but with all that one needs."""
+    """A criterion that flags the pixels above a level."""
 
     images: dict
     level_adu: float
@@ -188,7 +188,7 @@ def test_another_criterion_flags_and_is_dilated(cube, dilation):
 
 
 def test_run_with_another_criterion_is_whole(cube):
-    """Features, quality, codes and combined images ask for nothing beyond the protocol."""
+    """Features, quality, codes and combined images need nothing beyond the protocol."""
     parameters = Parameters.from_mapping({"crmethod": "mmcosmic"})
     detection = prepare(Stack(cube), NOISE, parameters).flag(bright(cube), parameters)
     assert detection.features.counts() == dict(zip(CLASSES, (0, 0, 2, 0), strict=True))
@@ -203,7 +203,7 @@ def test_run_with_another_criterion_is_whole(cube):
 
 
 def test_features_of_the_detector_must_exceed_the_threshold(cube):
-    """Two features of the detector: the criterion's threshold lets one of them through."""
+    """The detector finds two features, and one of them exceeds the threshold of the criterion."""
     scene = cube.copy()
     scene[:2, 35, 20] += 300.0
     scene[:2, 35, 40] += 1200.0

@@ -100,7 +100,7 @@ def test_permuting_exposures_permutes_their_masks_only(exposures, crmethod):
 
 @pytest.mark.parametrize("crmethod", ["mm_pycosmic", "mmcosmic", "pycosmic", "lacosmic"])
 def test_permuting_exposures_divided_by_factors_far_from_1(exposures, crmethod):
-    """The images are as bright as the others once they are divided."""
+    """The exposures are equally bright once they are divided."""
     order, factors = [2, 0, 1], np.array([0.25, 1.0, 4.0])
     more = {"mm_threshold_rnoise": 5.0, "apply_flux_factor_to": "original"} | PIECEWISE
     one, other = (
@@ -779,7 +779,7 @@ def test_a_boundary_of_before_is_taken(exposures):
 
 
 # ---------------------------------------------------------------------------------------------
-# What a detection tells of itself, and how it is combined
+# Names of the methods in a detection, and how it is combined
 
 
 @pytest.mark.parametrize(
@@ -792,7 +792,7 @@ def test_a_boundary_of_before_is_taken(exposures):
         ("mmcosmic", "detector", "M.M.Cosmic"),
     ],
 )
-def test_codes_are_told_by_the_names_of_the_methods(crmethod, detector, criterion):
+def test_meanings_of_codes_name_the_methods(crmethod, detector, criterion):
     detection = make_detection(crdetect.Parameters.from_mapping({"crmethod": crmethod}))
     meanings = detection.code_meanings
     assert meanings.keys() == {1, 2, 3, 4}
@@ -804,7 +804,7 @@ def test_codes_are_told_by_the_names_of_the_methods(crmethod, detector, criterio
 
 @pytest.mark.parametrize("crmethod", ["joint", "mm_pycosmic", "pycosmic"])
 def test_combining_needs_nothing_that_the_detection_holds(exposures, crmethod):
-    """What was given to `detect` is accepted all the same, and so is a copy of it."""
+    """The stack and the noise that `detect` got are accepted, and so are copies of them."""
     stack, noise = crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4)
     detection = detect(exposures, crmethod=crmethod)
     combined = detection.combine()

@@ -1,4 +1,4 @@
-"""One run for all doors: what it holds, what it writes, and that it neither reads nor prints."""
+"""A run holds its results and writes its products; it reads no file and prints nothing."""
 
 import builtins
 import io
@@ -142,7 +142,7 @@ def test_seed_that_was_drawn_is_told_with_all_its_digits(runs):
 
 
 def test_progress_has_the_quality_as_a_step_of_its_own(exposures, monkeypatch, tmp_path):
-    """It takes a while, and writing does not make it again."""
+    """The quality is assessed once: writing does not assess it again."""
     assessed, steps = [], []
     assess = pipeline_module.assess
 
@@ -163,7 +163,7 @@ def test_progress_has_the_quality_as_a_step_of_its_own(exposures, monkeypatch, t
 
 
 def test_detection_may_be_anothers(exposures):
-    """As where a person takes part: it is given all, and its result is taken."""
+    """Where a person takes part, another function detects; it gets what `detect` gets."""
     given = []
 
     def detect_otherwise(stack, noise, parameters, resources, progress, boundary):
@@ -255,7 +255,7 @@ CHANGING = ("UUID", "DATE")
 
 
 def content_of(path):
-    """What a product holds, without identifiers and the time at which it was made."""
+    """Read a product without its identifiers and the time at which it was made."""
     if path.suffix != ".fits":
         return path.read_bytes()
     with fits.open(path) as hdul:

@@ -1,4 +1,4 @@
-"""The detector of one image in each image: what is flagged, what is kept, what is told."""
+"""The detector of one image works on median2d, mean2d and every exposure."""
 
 from typing import ClassVar
 
@@ -138,7 +138,7 @@ def test_progress_names_the_detector_and_the_image(cube, crmethod):
 
 @pytest.mark.usefixtures("toy")
 def test_each_image_has_its_own_noise(cube):
-    """Of exposures divided by their factors each has its own; median and mean a typical one."""
+    """Each divided exposure has its own noise; median2d and mean2d have a typical one."""
     factors = [0.25, 1.0, 1.0]
     scaled = cube * np.reshape(factors, (3, 1, 1)).astype(np.float32)
     given = {"flux_factor": factors, "apply_flux_factor_to": "original", "crmethod": "toy"}
@@ -149,7 +149,7 @@ def test_each_image_has_its_own_noise(cube):
 
 
 def test_images_come_one_after_the_other_where_the_detector_divides_them(cube, monkeypatch):
-    """Else a pool of threads would have pools of threads."""
+    """Otherwise each thread of a pool would start a pool of its own."""
     workers = []
 
     class Watched(Resources):
@@ -180,7 +180,7 @@ def test_detectors_of_the_package_find_the_hits(cube, crmethod):
 
 
 def test_anywhere_is_the_median_and_the_exposures():
-    """The mean is of no use there: it is hit where any exposure is."""
+    """Pixels flagged in the mean alone do not count."""
     masks = np.random.default_rng(1).random((5, *SHAPE)) < 0.2
     median, mean, *exposures = masks
     hits = DetectorHits(median, mean, exposures, np.zeros(SHAPE, np.float32), [None] * 3)

@@ -1,4 +1,4 @@
-"""The exposures as they are compared, above all those divided by flux factors far from 1."""
+"""The exposures as they are compared, and the noise of those divided by flux factors."""
 
 from dataclasses import replace
 
@@ -294,7 +294,7 @@ def test_typical_noise_of_maps():
 
 
 def test_matched_exposures_are_combined_with_the_noise_of_the_model():
-    """A read noise told too low is found, and the variance of single values is the true one."""
+    """The stated read noise is too low; the variance of single values is the true one."""
     rng = np.random.default_rng(4)
     told, true = Noise(1.5, 1.0), Noise(1.5, 6.0)
     cube = np.array([true.draw_adu(np.full((64, 64), 40.0), rng) for _ in range(3)])

@@ -95,6 +95,7 @@ def test_list_of_the_flagged_pixels_in_the_zoom(look, detection, capsys):
     everywhere, inside = re.findall(r"flagged pixels in the zoom: (\d+)", text)
     features = detection.features
     assert int(everywhere) == features.label.size
+    assert "values of the mask: added by dilation or by the user (code 1), PyCosmic only" in text
     in_zoom = (features.x + 1 < 64) & (features.y + 1 < 48)
     assert 0 < int(inside) == np.count_nonzero(in_zoom)
     rows = [line.split()[:4] for line in text.splitlines() if re.fullmatch(r" +\d+ .*", line)]

@@ -56,6 +56,12 @@ def test_zoom_is_linked_between_panels(look):
     )  # fmt: skip
 
 
+def test_keys_stand_at_the_foot(look):
+    feet = []
+    look(check(lambda figure: feet.extend(part.get_supxlabel() for part in figure.subfigs)))
+    assert any("[i] info" in foot and "[?] help" in foot for foot in feet)
+
+
 def test_pixel_info_on_an_image(look, detection, stack, capsys):
     look(press("i", "(d)", 31.3, 45.8))
     text = capsys.readouterr().out

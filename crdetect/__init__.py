@@ -10,7 +10,7 @@
 >>> detection = crdetect.detect(stack, noise, parameters)
 >>> detection.masks.mediancr[20, 30]
 np.True_
->>> combined = detection.combine(stack, noise)
+>>> combined = detection.combine()
 >>> bool(combined["mediancr"].value[20, 30] < 120)
 True
 """

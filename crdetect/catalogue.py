@@ -1,8 +1,8 @@
-"""The catalogue of products: the name of each file, what it holds, when it applies, who writes it.
+"""The catalogue of products: name, contents, condition and writer of each file.
 
-Everything that names a file of a run takes the name from here: writing, the removal of stale
-files, the report, numina's work folder and the table in the documentation. To add a product, add
-an entry.
+All code that names a file of a run takes the name from here: the writing, the removal of stale
+files, the report, the work folder of numina and the table in the documentation. To add a product,
+add an entry to the catalogue.
 """
 
 from __future__ import annotations
@@ -36,28 +36,29 @@ class Shelf(Enum):
 
 
 DRAWN = frozenset({Shelf.FIGURES, Shelf.PAGES, Shelf.REPORT})
-"""What ``--no-plots`` leaves out."""
+"""Groups of products that ``--no-plots`` leaves out."""
 
 BESIDE_FITS = frozenset(Shelf) - {Shelf.MASKS, Shelf.COMBINED}
-"""What numina does not store itself: these products go to its work folder."""
+"""Groups of products that numina does not store itself: they go to its work folder."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """A file, or a series of files with one for each exposure, that a run may write.
+    """A file that a run may write, or a series of files with one for each exposure.
 
     Attributes
     ----------
     name : str
         Name of the file; ``{i}`` stands for the number of the exposure, from 1.
     shelf : Shelf
-        The group it belongs to.
+        Group of the product.
     holds : str
-        What it holds, in words.
+        Contents of the file in words.
     write : callable
-        Writes it: takes the run, the path, and the number of the exposure (0 in no series).
+        Function of the run, the path, and the number of the exposure (0 for a single file) that
+        writes the file.
     applies : callable
-        Takes the run; tells whether the run has this product.
+        Condition: a function of the run that returns whether the run has this product.
     """
 
     name: str
@@ -73,12 +74,12 @@ class Product:
 
     @property
     def is_series(self) -> bool:
-        """Whether there is one file for each exposure."""
+        """Whether the product is a series with one file for each exposure."""
         return "{i}" in self.name
 
     @property
     def pattern(self) -> str:
-        """Pattern that the names of its files match."""
+        """Pattern, as of `glob`, that matches the names of its files."""
         return self.name.replace("{i}", "[0-9]*")
 
     def caption(self, i: int) -> str:
@@ -88,11 +89,11 @@ class Product:
         return words[:1].upper() + words[1:]
 
     def numbers(self, run: Run) -> range:
-        """Numbers of the exposures in the series; 0 alone, where there is no series."""
+        """Return the numbers of the exposures in the series; 0 alone for a single file."""
         return range(1, run.n_exposures + 1) if self.is_series else range(1)
 
     def files(self, run: Run) -> Iterator[tuple[str, int]]:
-        """Names of the files that a run has, and the number of the exposure of each."""
+        """Yield the name of each file that a run has, with the number of the exposure."""
         if self.applies(run):
             yield from ((self.name.format(i=i), i) for i in self.numbers(run))
 
@@ -102,14 +103,17 @@ class Product:
 
 
 def _write_text(text: Callable[[DetectionRun], str]) -> Callable[[DetectionRun, Path, int], None]:
-    return lambda run, path, _i: path.write_text(text(run), encoding="utf-8")
+    def write(run: DetectionRun, path: Path, _i: int) -> None:
+        path.write_text(text(run), encoding="utf-8")
+
+    return write
 
 
 def _draw(draw: Callable[[Any, DetectionRun, int], Figure]) -> Callable:
-    """Make a writer of a figure; ``draw`` is given `crdetect.plots`, the run and the number."""
+    """Make a writer of a figure; ``draw`` takes `crdetect.plots`, the run and the number."""
 
     def write(run: DetectionRun, path: Path, i: int) -> None:
-        from crdetect import plots  # matplotlib is heavy: only where figures are wanted
+        from crdetect import plots  # matplotlib is slow to import: only figures pay for it
 
         plots.save(draw(plots, run, i), path)
 
@@ -117,7 +121,7 @@ def _draw(draw: Callable[[Any, DetectionRun, int], Figure]) -> Callable:
 
 
 def _pages(features: Callable[[DetectionRun], list[Feature]]) -> dict[str, Callable]:
-    """Make writer and condition of a PDF file with pages for some features."""
+    """Make the writer and the condition of a PDF file with pages of the given features."""
 
     def chosen(run: DetectionRun) -> list[Feature]:
         most = run.detection.parameters.general.maxplots
@@ -147,6 +151,15 @@ def _report(run: DetectionRun, path: Path, _i: int) -> None:
 
 def _of_class(name: str, run: DetectionRun) -> list[Feature]:
     return [feature for feature in run.detection.features if feature.class_name == name]
+
+
+def _csv_of_class(name: str, run: DetectionRun) -> str:
+    return features_csv(run.detection.features, name)
+
+
+def _offset(plots: Any, run: DetectionRun, i: int) -> Figure:
+    diagram = run.detection.diagram
+    return plots.crosscorrelation(diagram and diagram.offsets, i)
 
 
 def _has_diagram(run: DetectionRun) -> bool:
@@ -187,7 +200,7 @@ MASKS = Product(
 )
 
 COMBINED = {name: _combined(name) for name in COMBINATIONS}
-"""The combined images by the names of the combinations: what a run with stored masks writes."""
+"""The combined images by the names of the combinations; a run with stored masks has only these."""
 
 _TABLES = (
     *(
@@ -195,7 +208,7 @@ _TABLES = (
             f"mediancr_identified_{name}.csv",
             Shelf.TABLES,
             f"pixels of the features of MEDIANCR of class {name}",
-            _write_text(lambda run, name=name: features_csv(run.detection.features, name)),
+            _write_text(partial(_csv_of_class, name)),
         )
         for name in CLASSES
     ),
@@ -258,7 +271,7 @@ _FIGURES = (
         "xyoffset_crosscorr_{i}.png",
         Shelf.FIGURES,
         "the offset of exposure i, where offsets were measured",
-        _draw(lambda plots, run, i: plots.crosscorrelation(run.detection.diagram.offsets, i)),
+        _draw(_offset),
         _has_measured_offsets,
     ),
     Product(
@@ -299,5 +312,5 @@ CATALOGUE = (
 
 
 def patterns(shelves: Collection[Shelf] = frozenset(Shelf)) -> tuple[str, ...]:
-    """Patterns of the names of the files on some shelves."""
+    """Return the patterns of the names of all files in some groups of products."""
     return tuple(product.pattern for product in CATALOGUE if product.shelf in shelves)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from crdetect.runfile import RunFile
 
 DONE, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes of the command."""
 
 _logger = logging.getLogger("crdetect")
 _out = Console(highlight=False)
@@ -36,7 +37,18 @@ _err = Console(stderr=True, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 done, 1 failed, 2 bad input, 3 stopped."""
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments of the command line; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 failed, 2 wrong input, 3 stopped by a person, 130 interrupted.
+    """
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -47,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), BAD_INPUT)
     except Stopped as why:
         return _complain(f"stopped, nothing is written{f': {why}' if str(why) else ''}", STOPPED)
-    except KeyboardInterrupt:  # and SIGTERM: nothing is left behind
+    except KeyboardInterrupt:  # SIGTERM raises it too
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:
         _logger.debug("traceback", exc_info=True)
@@ -62,7 +74,7 @@ def _complain(message: str, code: int) -> int:
 
 
 def _say(*items) -> None:
-    """Print tables, and texts as they are: a line each."""
+    """Print tables and lines of text; texts are neither wrapped nor parsed for markup."""
     for item in items:
         _out.print(item, markup=False, soft_wrap=True)
 
@@ -94,18 +106,21 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _check_options(options: argparse.Namespace, runfile: RunFile) -> None:
-    """Raise InputError for options that do not go together."""
+    """Check that the options go together; raise InputError if they do not."""
     if options.boundary and options.crmasks:
         raise InputError(
-            "--boundary and --crmasks exclude each other: with masks nothing is detected"
+            "--boundary and --crmasks exclude each other: with --crmasks no cosmic rays are "
+            "searched for"
         )
     if options.force and not options.crmasks:
-        raise InputError("--force needs --crmasks: masks of other exposures are what it allows")
+        raise InputError("--force needs --crmasks: it accepts masks of other exposures")
     if options.boundary and runfile.parameters.general.criterion != "mm":
-        raise InputError("--boundary needs a crmethod with M.M.Cosmic: mmcosmic or mm_…")
+        raise InputError(
+            "--boundary needs a crmethod with M.M.Cosmic: mmcosmic, or mm_ with a detector"
+        )
     if options.boundary and runfile.parameters.general.interactive:
         raise InputError(
-            "--boundary and interactive: true exclude each other: that boundary stays as it is"
+            "--boundary and interactive: true exclude each other: a given boundary is not refined"
         )
 
 
@@ -210,14 +225,17 @@ def _score(options: argparse.Namespace) -> None:
 
     result = score_files(options.crmasks, options.truth)
     _say(
-        f"planted double hits found: {result.planted_found} of {result.planted}",
+        f"planted double hits found: {result.planted_found} of {result.planted} (at least one "
+        "pixel is in MEDIANCR)",
         f"pixels hit above 5 σ in two exposures found: {result.double_px_found} of "
-        f"{result.double_px}; false pixels in MEDIANCR: {result.false_px}",
+        f"{result.double_px}",
+        f"false pixels in MEDIANCR: {result.false_px} (neither they nor their neighbours were hit "
+        "above 1 σ in two exposures)",
     )
 
 
 # ---------------------------------------------------------------------------------------------
-# What is shown
+# Output
 
 
 def _history(inputs) -> list[str]:
@@ -226,7 +244,7 @@ def _history(inputs) -> list[str]:
 
 
 def _shown(finished: Run) -> list:
-    """Tables and lines on a finished run."""
+    """Return the tables and lines that the command prints about a finished run."""
     from crdetect.masks import class_meanings
     from crdetect.run import DetectionRun
 
@@ -248,18 +266,18 @@ def _shown(finished: Run) -> list:
 
 @dataclass(frozen=True)
 class _Steps:
-    """Shows the running step."""
+    """Line on the terminal that shows the current step and the time."""
 
     bar: Progress
     task: TaskID
 
     def __call__(self, step: str) -> None:
-        """Show another step."""
+        """Show the name of the current step."""
         self.bar.update(self.task, description=step)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Leave the screen to others for a while."""
+        """Hide the line until the context ends, while a person answers on the terminal."""
         self.bar.stop()
         try:
             yield
@@ -269,7 +287,7 @@ class _Steps:
 
 @contextmanager
 def _progress() -> Iterator[_Steps]:
-    """Show the running step and the time on a terminal."""
+    """Show the current step and the time; show nothing if the output is not a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
@@ -290,7 +308,7 @@ def _set_up_logging(options: argparse.Namespace) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line."""
+    """Argument parser that reports a fault as an `InputError`, in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -301,31 +319,44 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crdetect {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, function, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+    def add(name: str, function, text: str, more: str = "") -> argparse.ArgumentParser:
+        description = f"{text[0].upper()}{text[1:]}. {more}"
+        command = commands.add_parser(name, help=text, description=description)
         command.set_defaults(function=function)
         return command
 
     _add_run(add("run", _run, "find cosmic rays and combine the exposures"))
     check = add("check", _check, "check a params file and its exposures, without running")
     _add_params(check)
-    command = add("template", _template, "print a commented params file")
-    command.add_argument("--block", choices=["all", *BLOCKS], default="all")
+    _add_template(add("template", _template, "print a params file with comments and all defaults"))
     _add_simulate(add("simulate", _simulate, "write simulated exposures with known cosmic rays"))
-    command = add("score", _score, "compare masks with the truth of simulated exposures")
-    command.add_argument("crmasks", type=Path, metavar="CRMASKS.fits")
-    command.add_argument("truth", type=Path, metavar="TRUTH.fits")
+    score = "compare masks with the truth of simulated exposures"
+    _add_score(add("score", _score, score, _SCORE_COUNTS))
     return parser
 
 
+_SCORE_COUNTS = (
+    "A planted double hit, a track at the same place in two exposures, counts as found if at least "
+    "one of its pixels is in MEDIANCR. Of the pixels that got a charge above 5 σ in at least two "
+    "exposures those in MEDIANCR count as found; σ is the photon and read noise of the pixel. A "
+    "pixel of MEDIANCR counts as false if neither it nor a neighbour got a charge above 1 σ in at "
+    "least two exposures."
+)
+
+
 def _add_params(command: argparse.ArgumentParser) -> None:
-    command.add_argument("params", type=Path, metavar="PARAMS.yaml")
+    command.add_argument(
+        "params",
+        type=Path,
+        metavar="PARAMS.yaml",
+        help="params file: exposures, gain, read noise, bias and requirements",
+    )
     command.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="take this value instead of the file's; may be repeated",
+        help="replace a value of the params file, such as --set crmethod=joint; may be repeated",
     )
 
 
@@ -337,34 +368,40 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where products go (default: the current folder)",
+        help="folder into which products are written (default: the current folder)",
     )
     command.add_argument(
         "--crmasks",
         type=Path,
         metavar="FILE",
-        help="combine with these masks, detect nothing: of the requirements only use_auxmedian "
-        "counts, the rest is as the masks were made",
+        help="combine the exposures with the masks of this crmasks.fits, without searching for "
+        "cosmic rays; of the requirements only use_auxmedian counts, the others are those of the "
+        "run that made the masks",
     )
     command.add_argument(
         "--force",
         action="store_true",
-        help="with --crmasks: although the masks are of other exposures, or in another order",
+        help="apply the masks given by --crmasks even if they were made from other exposures, or "
+        "from the exposures in another order",
     )
     command.add_argument(
         "--boundary",
         type=Path,
         metavar="FILE",
-        help="take the boundary of the Median-Minimum diagram from this crmasks.fits",
+        help="take the boundary of the Median-Minimum diagram from this crmasks.fits of an "
+        "earlier run",
     )
     command.add_argument(
         "--workers",
         type=_positive,
         metavar="N",
-        help="processors that may be busy at a time (default: all that the process may use)",
+        help="number of processors that may be busy at a time (default: all that the process may "
+        "use)",
     )
     command.add_argument(
-        "--no-plots", action="store_true", help="draw no figures, no feature pages, no report"
+        "--no-plots",
+        action="store_true",
+        help="write neither figures nor pages of features nor the report",
     )
     command.add_argument(
         "--log-level",
@@ -372,22 +409,65 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         type=str.lower,
         default="warning",
         metavar="LEVEL",
-        help="debug, info, warning or error",
+        help="least important messages that are shown: debug, info, warning or error (default: "
+        "%(default)s)",
+    )
+
+
+def _add_template(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--block",
+        choices=["all", *BLOCKS],
+        default="all",
+        help="print only the parameters of this block: general ones, or those of a detector or a "
+        "criterion (default: %(default)s)",
+    )
+
+
+def _add_score(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "crmasks", type=Path, metavar="CRMASKS.fits", help="masks made from simulated exposures"
+    )
+    command.add_argument(
+        "truth",
+        type=Path,
+        metavar="TRUTH.fits",
+        help="truth.fits of the simulation, written by crdetect simulate",
     )
 
 
 def _add_simulate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("directory", type=Path, metavar="DIR")
-    command.add_argument("--shape", type=int, nargs=2, default=(400, 500), metavar=("ROWS", "COLS"))
-    command.add_argument("--exposures", type=int, default=3, metavar="N")
-    command.add_argument("--gain", type=float, default=1.0, help="e/ADU")
-    command.add_argument("--rnoise", type=float, default=3.4, help="ADU")
-    command.add_argument("--bias", type=float, default=0.0, help="ADU")
-    command.add_argument("--hit-fraction", type=float, default=0.006, help="of the pixels")
-    command.add_argument("--double-hits", type=int, default=20, help="tracks planted twice")
-    command.add_argument("--seed", type=int, default=1)
+    def number(option: str, kind: type, default: float, text: str, metavar: str = "X") -> None:
+        text = f"{text} (default: %(default)s)"
+        command.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
+
     command.add_argument(
-        "--flux", type=float, nargs="+", metavar="F", help="of each exposure: multiplies its signal"
+        "directory",
+        type=Path,
+        metavar="DIR",
+        help="folder for exposures, truth.fits, params.yaml, obs.yaml and control.yaml",
+    )
+    command.add_argument(
+        "--shape",
+        type=int,
+        nargs=2,
+        default=(400, 500),
+        metavar=("ROWS", "COLS"),
+        help="rows and columns of the exposures (default: 400 500)",
+    )
+    number("--exposures", int, 3, "number of exposures, three or more", "N")
+    number("--gain", float, 1.0, "gain in e/ADU")
+    number("--rnoise", float, 3.4, "read noise in ADU")
+    number("--bias", float, 0.0, "bias level in ADU")
+    number("--hit-fraction", float, 0.006, "fraction of the pixels of an exposure that are hit")
+    number("--double-hits", int, 20, "number of tracks at the same place in two exposures", "N")
+    number("--seed", int, 1, "seed of the random numbers", "N")
+    command.add_argument(
+        "--flux",
+        type=float,
+        nargs="+",
+        metavar="F",
+        help="flux of each exposure, which multiplies its signal (default: 1 for all)",
     )
     command.add_argument(
         "--offset",
@@ -395,14 +475,15 @@ def _add_simulate(command: argparse.ArgumentParser) -> None:
         nargs=2,
         action="append",
         metavar=("DX", "DY"),
-        help="of an exposure, in pixels; once for each exposure",
+        help="offset of an exposure in pixels, given once for each exposure (default: no offsets)",
     )
     command.add_argument(
         "--nbinom-shape",
         type=float,
         default=math.inf,
         metavar="K",
-        help="photons with the variance λ + λ²/K instead of Poisson's",
+        help="shape of the negative binomial distribution of photons, whose variance is λ + λ²/K "
+        "for λ electrons (default: infinite, a Poisson distribution)",
     )
 
 

@@ -17,29 +17,29 @@ from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics, for_row_blocks
 
 COMBINATIONS = ("mean", "median", "min", "mediancr", "meancrt", "meancr", "meancr2")
-"""Names of the combinations."""
+"""Names of the combinations of the exposures."""
 
 MASKED = ("mediancr", "meancrt", "meancr", "meancr2")
-"""Those that make use of masks."""
+"""Names of the combinations that depend on masks."""
 
 LocalMedian = tuple[int, int, int, int]
-"""A pixel to be replaced by a local median: x, y (FITS), width in x, width in y."""
+"""A pixel that is replaced by a local median: x, y (FITS) and the widths of the box in x and y."""
 
 
 @by_value
 @dataclass(frozen=True)
 class Combination:
-    """A combined image; all arrays are (rows, columns).
+    """A combined image with its variance; all arrays are (rows, columns).
 
     Attributes
     ----------
     value : array of float32
-        ADU; NaN where no exposure has a value.
+        Combined value, ADU; NaN where no exposure has a value.
     variance : array of float32
-        ADU². Sample variance (ddof 1) of the values used; where one value is used, or put in
-        from the pixels around, max(value, 0)/gain + rnoise².
+        Sample variance (ddof 1) of the values that were combined, ADU². Where there is one value
+        only, or the value was interpolated, it is max(value, 0)/gain + rnoise².
     count : array of int16
-        How many exposures the value comes from: 1 for a value put in, 0 for a missing one.
+        Number of exposures that were combined: 1 for an interpolated value, 0 for a missing one.
     """
 
     value: np.ndarray
@@ -47,11 +47,14 @@ class Combination:
     count: np.ndarray
 
     def replaced(self, mask: np.ndarray, other: Combination) -> Combination:
-        """Take the pixels of a mask from another combination."""
+        """Return a copy with the pixels of a mask taken from another combination."""
         return self.with_pixels(mask, Combination(*(plane[mask] for plane in other.planes)))
 
     def with_pixels(self, mask: np.ndarray, pixels: Combination) -> Combination:
-        """Put the pixels of a mask, in the order of the image, in the place of those here."""
+        """Return a copy in which the pixels of a mask are replaced.
+
+        The new pixels are in the order of the image, rows first.
+        """
         planes = [plane.copy() for plane in self.planes]
         for plane, values in zip(planes, pixels.planes, strict=True):
             plane[mask] = values
@@ -79,22 +82,24 @@ def combine(
     stack : Stack
         The exposures.
     statistics : Statistics
-        Of that stack.
+        Statistics of the same exposures.
     masks : Masks
-        What was detected.
+        Pixels with cosmic rays.
     noise : Noise or sequence of N Noise
-        Gain and read noise of all exposures, or of each one where they were divided by factors.
+        Gain and read noise: one for all exposures, or one for each if they were divided by flux
+        factors.
     auxclean : (rows, columns) array of float32, optional
-        Takes the place of min2d in masked pixels (``use_auxmedian``), ADU.
+        Image that replaces min2d as the filling of masked pixels (``use_auxmedian``), ADU.
     local_medians : sequence of (x, y, width in x, width in y), optional
-        Pixels replaced by the median of the box around them, in the combinations with masks.
+        Pixels that are replaced, in the combinations that depend on masks, by the median of the
+        box around them.
     resources : Resources, optional
-        What may be used; the result does not depend on it.
+        Computing resources; the result does not depend on them.
 
     Returns
     -------
     dict of Combination
-        By the names in `COMBINATIONS`.
+        The combinations by their names in `COMBINATIONS`.
 
     Raises
     ------
@@ -128,14 +133,14 @@ def check_masks(stack: Stack, masks: Masks) -> None:
         n, *shape = masks.crmasks.shape
         raise InputError(
             f"the masks are for {n} exposures of shape {tuple(shape)}, "
-            f"the exposures are {len(stack)} of shape {stack.shape}"
+            f"but there are {len(stack)} exposures of shape {stack.shape}"
         )
 
 
 @by_value
 @dataclass(frozen=True)
 class Combiner:
-    """Makes combinations of one stack."""
+    """The combinations of one stack, each computed when it is first asked for."""
 
     stack: Stack
     statistics: Statistics
@@ -144,19 +149,19 @@ class Combiner:
 
     @cached_property
     def mean(self) -> Combination:
-        """Mean of all values."""
+        """Mean of all values of each pixel."""
         planes = self.stack.exposures
         mean = self._mean_by_rows(planes, lambda rows: ~np.isnan(planes[:, rows]))
         return replace(mean, value=self.statistics.mean2d)
 
     @cached_property
     def median(self) -> Combination:
-        """Median of all values: their variance and number are those of the mean."""
+        """Median of all values of each pixel; its variance and count are those of the mean."""
         return replace(self.mean, value=self.statistics.median2d)
 
     @cached_property
     def minimum(self) -> Combination:
-        """Mean of the N − c lowest values."""
+        """Mean of the N − c lowest values of each pixel."""
         s = self.statistics
         count = np.minimum(np.maximum(s.count2d - s.coincidences, 1), s.count2d)
         if (count <= 1).all():
@@ -164,28 +169,49 @@ class Combiner:
             return Combination(s.min2d, variance, count)
         ordered = np.sort(self.stack.exposures, axis=0)
         rank = np.arange(len(ordered))[:, np.newaxis, np.newaxis]
-        # by rank, not by value: of equal values only some are used
+        # Values are selected by their rank, since only some of several equal values may be used.
         lowest = self._mean_by_rows(ordered, lambda rows: rank < count[rows])
         one = count == 1
-        if not isinstance(self.noise, Noise) and one.any():  # sorting has lost whose value it is
+        # The noise of a single value is that of its exposure, which the sorted values do not have.
+        if not isinstance(self.noise, Noise) and one.any():
             variance = _variance_of_one(self.noise, s.min2d, self._lowest)
             lowest = replace(lowest, variance=np.where(one, variance, lowest.variance))
         return replace(lowest, value=s.min2d)
 
     def _lowest(self) -> np.ndarray:
-        """Index of the exposure that has the lowest value of each pixel."""
-        exposures = self.stack.exposures
-        return np.where(np.isnan(exposures), np.float32(np.inf), exposures).argmin(axis=0)
+        """Find the index of the exposure with the lowest value of each pixel.
+
+        Of equal values it is the one with the lowest variance, so that the order of the exposures
+        does not matter.
+        """
+        min2d = self.statistics.min2d
+        noises = [self.noise] if isinstance(self.noise, Noise) else self.noise
+        variances = np.array([noise.variance_adu2(min2d) for noise in noises])
+        return np.where(self.stack.exposures == min2d, variances, np.float32(np.inf)).argmin(axis=0)
 
     def interpolated(self, image_adu: np.ndarray) -> Combination:
-        """Values put in from the pixels around, where there is any exposure."""
+        """Make a combination of interpolated values, where any exposure has a value.
+
+        Parameters
+        ----------
+        image_adu : (rows, columns) array
+            Values interpolated from the pixels around, ADU.
+        """
         present = self.statistics.count2d > 0
         value = np.where(present, image_adu, np.float32(np.nan))
         variance = _variance_of_one(self.noise, value)
         return Combination(value, variance, present.astype(np.int16))
 
     def masked_mean(self, crmasks: np.ndarray, filling: Combination) -> Combination:
-        """Mean of the exposures without a cosmic ray, and the filling where all have one."""
+        """Compute the mean of the unmasked values, with the filling where all are masked.
+
+        Parameters
+        ----------
+        crmasks : (N, rows, columns) array of bool
+            True where an exposure has a cosmic ray.
+        filling : Combination
+            Values of pixels that have a cosmic ray in all exposures.
+        """
         hit = np.logical_or.reduce(crmasks)
         planes = self.stack.exposures[:, hit]
         used = ~crmasks[:, hit] & ~np.isnan(planes)
@@ -193,7 +219,7 @@ class Combiner:
         return mean.replaced((mean.count == 0) & (self.statistics.count2d > 0), filling)
 
     def _mean_by_rows(self, planes: np.ndarray, used: Callable[[slice], np.ndarray]) -> Combination:
-        """Mean of the values used of some planes, by blocks of rows."""
+        """Compute the mean of the values selected by ``used``, in blocks of rows."""
         pieces = for_row_blocks(
             lambda rows: _mean_of(planes[:, rows], used(rows), _select(self.noise, rows)),
             self.stack.shape,
@@ -203,7 +229,7 @@ class Combiner:
         return Combination(*map(np.concatenate, parts))
 
     def with_local_medians(self, image: Combination, boxes: Sequence[LocalMedian]) -> Combination:
-        """Replace pixels by the median of the others in the box around them."""
+        """Replace pixels by the median of the other pixels in the box around each."""
         chosen = pixel_mask(
             [box[:2] for box in boxes], image.value.shape, "pixels_to_be_replaced_by_local_median"
         )
@@ -213,12 +239,12 @@ class Combiner:
             same = (width_x // 2 == half_x) & (width_y // 2 == half_y)
             rows, columns = y[same] - 1, x[same] - 1
             value[rows, columns] = median_around(image.value, rows, columns, half_y, half_x)
-        # where the box holds nothing else, the pixel stays
+        # A pixel stays as it is where no other pixel of its box has a value.
         return image.replaced(chosen & ~np.isnan(value), self.interpolated(value))
 
 
 def _select(noise: Noise | Sequence[Noise], index) -> Noise | list[Noise]:
-    """Noise of some pixels: that of all exposures, or of each one."""
+    """Return the noise of some pixels: one for all exposures, or one for each."""
     if isinstance(noise, Noise):
         return noise.select(index)
     return [own.select(index) for own in noise]
@@ -229,17 +255,17 @@ def _variance_of_one(
     value_adu: np.ndarray,
     source: Callable[[], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Variance of pixels whose value is that of one exposure, ADU².
+    """Return the variance of pixels whose value is that of one exposure, ADU².
 
     Parameters
     ----------
     noise : Noise or sequence of N Noise
-        Of all exposures, or of each one.
+        Noise of all exposures, or of each one.
     value_adu : array
-        The values.
+        Values of the pixels, ADU.
     source : callable, optional
-        Gives the index of the exposure that each value is from. Without it the value comes from
-        the pixels around, and its variance is the mean over the exposures.
+        Returns the index of the exposure from which each value comes. Without it the values are
+        interpolated, and their variance is the mean over the exposures.
     """
     if isinstance(noise, Noise):
         return noise.variance_adu2(value_adu)
@@ -250,9 +276,19 @@ def _variance_of_one(
 
 
 def _mean_of(values: np.ndarray, used: np.ndarray, noise: Noise | Sequence[Noise]) -> Combination:
-    """Mean of the values used of each pixel, (N, …) arrays, with its variance."""
+    """Compute the mean of the values of each pixel that are used, with their variance.
+
+    Parameters
+    ----------
+    values : (N, …) array
+        Values of the exposures, ADU.
+    used : (N, …) array of bool
+        True where a value is used.
+    noise : Noise or sequence of N Noise
+        Noise of all exposures, or of each one.
+    """
     count = used.sum(axis=0, dtype=np.int16)
-    where = True if used.all() else used  # many times faster
+    where = True if used.all() else used  # a sum without a mask is many times faster
     with np.errstate(invalid="ignore"):
         mean = np.sum(values, axis=0, dtype=np.float64, where=where) / count
     square = np.square(values - mean)

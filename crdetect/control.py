@@ -1,7 +1,10 @@
-"""Control files of numina: names that nearly fit, and values that nobody asks for.
+"""Mistakes in control files of numina: misspelt names, and values that no recipe uses.
 
-numina ignores what a control file or the command line gives under an unknown name. What is found
-here is told instead.
+numina silently ignores values that a control file or its command line gives under an unknown name.
+The functions here find such values, so that they can be reported.
+
+``ob`` is an observing block (``numina.core.oresult.ObservationResult``), ``dal`` is numina's data
+access layer, which holds the requirements of the control file in its attribute ``req_table``.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ _logger = logging.getLogger("numina.recipes.crdetect")
 
 
 def faults_of_control_file(ob: Any, dal: Any) -> list[str]:
-    """Find instruments, pipelines and modes in a control file that are nearly those of a block."""
+    """Find misspelt instruments, pipelines and modes in the control file.
+
+    Only names that resemble those of the observing block are reported.
+    """
     instruments = getattr(dal, "req_table", {})
     drp = dal.drps.query_by_name(ob.instrument)
     pipelines = instruments.get(ob.instrument, {}).get(ob.profile, {})
@@ -35,7 +41,10 @@ def faults_of_control_file(ob: Any, dal: Any) -> list[str]:
 
 
 def warn_of_other_profiles(ob: Any, dal: Any) -> None:
-    """Warn of values for other profiles only, those that come with the package apart."""
+    """Log a warning if the control file has requirements for other instrument profiles only.
+
+    The default requirements in the package's own ``configs.yaml`` are not counted.
+    """
     profiles = getattr(dal, "req_table", {}).get(ob.instrument, {})
     packaged = dal.drps.query_by_name(ob.instrument).default_requirements()
     packaged = packaged.get("requirements", {}).get(ob.instrument, {})
@@ -49,13 +58,16 @@ def warn_of_other_profiles(ob: Any, dal: Any) -> None:
 
 
 def other_names(ob: Any, dal: Any, requirements: Collection[str]) -> dict[str, Any]:
-    """Collect what was given under a name that is no requirement: numina would not tell."""
+    """Collect the values that were given under names of no requirement of the recipe.
+
+    They come from the control file, from the observing block, or from the command line of numina.
+    """
     table = getattr(dal, "req_table", {}).get(ob.instrument, {})
     modes = table.get(ob.profile, {}).get(ob.pipeline, {})
     values = {entry["name"]: entry["content"] for entry in modes.get(ob.mode, ())}
     values |= ob.requirements
     line = getattr(dal, "extra_data", {})
-    if line.keys() - requirements:  # the command line speaks to all blocks
+    if line.keys() - requirements:  # the command line is for all blocks, also those of other modes
         known = _known_to_other_modes(dal.drps.query_by_name(ob.instrument), ob.pipeline)
         values |= {name: value for name, value in line.items() if name not in known}
     return {name: value for name, value in values.items() if name not in requirements}

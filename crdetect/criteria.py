@@ -1,7 +1,7 @@
-"""Criteria: what compares the exposures of a pixel with each other.
+"""Criteria, which compare the values of a pixel in all exposures and flag outliers.
 
-There are two, the Median-Minimum diagram and joint detection; ``crmethod`` names one of them or
-none. To add another, write a class that satisfies `Criterion` and put it into `CRITERIA`.
+There are two criteria, the Median-Minimum diagram and joint detection; ``crmethod`` names one of
+them or none. To add another one, write a class that satisfies `Criterion` and add it to `CRITERIA`.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from crdetect.stack import Stack
 
 
 class Criterion(Protocol):
-    """What compares the exposures of a pixel with each other, and flags outliers.
+    """A criterion that compares the values of a pixel in all exposures and flags outliers.
 
     Attributes
     ----------
     dilation : int
-        How many times the flagged pixels are dilated by their 8 neighbours.
+        Number of times that the flagged pixels are dilated by their 8 neighbours.
     """
 
     @property
     def dilation(self) -> int:
-        """Dilation of what is flagged, in pixels."""
+        """Dilation of the flagged pixels, in pixels."""
 
     def beyond_threshold(self, which: str | int) -> np.ndarray:
-        """Pixels of an image that exceed the lowest exposure by more than the threshold.
+        """Return the pixels of an image that exceed min2d by more than the threshold.
 
-        A feature of the detector of one image is dropped unless it holds such a pixel.
+        A feature of the detector of one image is dropped unless it contains such a pixel.
 
         Parameters
         ----------
         which : str or int
-            ``median2d``, ``mean2d``, or the index of an exposure.
+            The image: ``median2d``, ``mean2d``, or the index of an exposure.
 
         Returns
         -------
@@ -51,12 +51,12 @@ class Criterion(Protocol):
         """
 
     def flag(self, which: str | int) -> np.ndarray:
-        """Pixels of an image that are outliers, before any dilation.
+        """Return the pixels of an image that are outliers, before any dilation.
 
         Parameters
         ----------
         which : str or int
-            ``median2d``, ``mean2d``, or the index of an exposure.
+            The image: ``median2d``, ``mean2d``, or the index of an exposure.
 
         Returns
         -------
@@ -66,17 +66,17 @@ class Criterion(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """How a criterion is made.
+    """The functions that check the input of a criterion and make it.
 
     Attributes
     ----------
     step : str
-        What is done, shown as progress.
+        Name of the step that makes the criterion, which is shown as progress.
     check : callable
-        Takes the stack and the parameters; raises InputError where they do not go together.
+        Function of the stack and the parameters that raises InputError if they do not fit.
     compare : callable
-        Makes the criterion from the observation, the detector's hits, the parameters, the
-        resources, and the boundary of an earlier run or None.
+        Function that makes the criterion from the observation, the hits of the detector of one
+        image, the parameters, the resources, and the boundary of an earlier run or None.
     """
 
     step: str
@@ -98,4 +98,4 @@ CRITERIA: dict[str, Kind] = {
     "mm": Kind("making the Median-Minimum diagram", check_diagram, _diagram),
     "joint": Kind("joint detection", lambda _stack, _parameters: None, _jointly),
 }
-"""The criteria by the names that `Parameters.general.criterion` has for them."""
+"""The criteria by their names in `Parameters.general.criterion`."""

@@ -12,24 +12,25 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def by_value(cls: _Class) -> _Class:
-    """Let objects of a dataclass with arrays compare by value (a decorator above ``dataclass``).
+    """Make the objects of a dataclass compare by value, arrays included.
 
-    The comparison that a dataclass generates fails on arrays: their ``==`` is an array. Here two
-    objects are equal if they are of one class and all their fields are equal; arrays are, if they
-    have one shape and equal elements, where NaN equals NaN. The objects have no hash.
+    It is a decorator to be written above ``dataclass``. The comparison that a dataclass generates
+    fails on arrays, because their ``==`` is an array. With this decorator two objects are equal if
+    they are of one class and all their fields are equal; two arrays are equal if they have one
+    shape and equal elements, where NaN equals NaN. The objects have no hash.
     """
 
-    def __eq__(self: Any, other: object) -> bool:  # noqa: N807 (becomes a method)
-        if other.__class__ is not self.__class__:
+    def equal(self: Any, other: object) -> bool:
+        if type(other) is not type(self):
             return NotImplemented
         return all(
             _equal(getattr(self, field.name), getattr(other, field.name))
-            for field in fields(self)
+            for field in fields(cls)
             if field.compare
         )
 
-    cls.__eq__ = __eq__
-    cls.__hash__ = None
+    setattr(cls, "__eq__", equal)  # noqa: B010 (a type checker refuses the assignment)
+    setattr(cls, "__hash__", None)  # noqa: B010
     return cls
 
 

@@ -1,12 +1,13 @@
-"""The exceptions that mean *the user's input is wrong*, and *a person stopped the run*."""
+"""Exceptions for wrong input, and for a run that a person stopped."""
 
 
 class InputError(ValueError):
-    """Input that cannot be accepted; the message says what, where and what would be.
+    """Input of the user that is not accepted.
 
-    Every door (command line, numina, library) shows the message as it is, in one line.
+    The message says what is wrong, where it was given, and what is accepted. The command and numina
+    show it unchanged, in one line.
     """
 
 
 class Stopped(Exception):  # noqa: N818 (nothing is wrong)
-    """A person stopped the run; nothing is to be written."""
+    """A person stopped the run; no product is written."""

@@ -1,9 +1,10 @@
-"""From FITS files to a stack: reading, checking, and removing the bias, once."""
+"""Exposures read from FITS files: images are checked, and the bias is subtracted from them once."""
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,27 +22,31 @@ from crdetect.parameters import Inputs
 from crdetect.stack import Stack
 
 MAPS = ("gain", "rnoise", "bias")
-"""What may be a number or a map, and is read from a FITS file then."""
+"""Names of the inputs that are numbers or maps; a map is read from a FITS file."""
 
-_NOT_KEPT = ("BSCALE", "BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTLEVEL", "CHECKSUM", "DATASUM")
+# Keys of a header that describe how the file stores the image; products do not inherit them.
+_STORAGE_KEYS = ("BSCALE", "BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTLEVEL", "CHECKSUM", "DATASUM")
+
+# A number with a decimal comma, which YAML reads as text and which is then taken for a file's name.
+_COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+")
 
 
 @by_value
 @dataclass(frozen=True)
 class Exposures:
-    """Exposures as read.
+    """Exposures that were read, with their noise, headers and identities.
 
     Attributes
     ----------
     stack : Stack
-        Images, ADU, bias removed.
+        The images, ADU, bias subtracted.
     noise : Noise
-        Gain and read noise.
+        Gain (e/ADU) and read noise (ADU).
     headers : tuple of astropy.io.fits.Header
-        One per exposure: the primary header, and that of the image's extension over it, without
-        what describes the storage.
+        One header per exposure: the primary header, updated with that of the image's extension,
+        without the keys that describe the storage.
     identities : tuple of Identity
-        What tells them from others, file names included.
+        The identity of each exposure, including its file name.
     """
 
     stack: Stack
@@ -51,7 +56,7 @@ class Exposures:
 
     @property
     def header(self) -> fits.Header:
-        """Header for products: that of the first exposure, and the UUIDs of all."""
+        """Header of the products: that of the first exposure, with the UUIDs of all exposures."""
         return with_identifiers(self.headers[0], self.identities)
 
 
@@ -63,15 +68,15 @@ def read_exposures(inputs: Inputs, folder: Path) -> Exposures:
     inputs : Inputs
         Files, extension, gain, read noise and bias.
     folder : Path
-        Where relative paths start from; the current folder is tried next.
+        Folder to which relative paths refer; the current folder is tried next.
 
     Raises
     ------
     InputError
-        If a file is missing, given twice, not FITS, or its image is not 2-D, not finite
-        anywhere, or not of the same shape as the others.
+        If files are missing (all of them are named), or if a file is given twice or is not FITS, or
+        if an image is not 2-D, has no finite value, or differs in shape from the others.
     """
-    paths = [find_file(name, folder, "images") for name in inputs.images]
+    paths = find_files([("images", name) for name in inputs.images], folder)
     _check_distinct(paths)
     opened = [read_image(path, inputs.extnum) for path in paths]
     return make_exposures(
@@ -90,7 +95,23 @@ def make_exposures(
     rnoise: float | np.ndarray,
     bias: float | np.ndarray,
 ) -> Exposures:
-    """Check images that were read, remove the bias and stack them.
+    """Check images, subtract the bias and stack them.
+
+    Parameters
+    ----------
+    images : sequence of N (rows, columns) arrays
+        The images, ADU, with bias.
+    headers : sequence of N astropy.io.fits.Header
+        Their headers.
+    names : sequence of N str
+        Names of the files, for messages and for the identities.
+    gain, rnoise, bias : float or (rows, columns) array
+        Gain (e/ADU), read noise (ADU) and bias (ADU).
+
+    Returns
+    -------
+    Exposures
+        The exposures, as float32.
 
     Raises
     ------
@@ -102,12 +123,12 @@ def make_exposures(
         if image.shape != shape:
             raise InputError(
                 f"images: {name} has shape {image.shape}, but {names[0]} has {shape} "
-                "(rows, columns): they must be equal"
+                "(rows, columns); all exposures must have the same shape"
             )
         if not np.isfinite(image).any():
             raise InputError(f"images: {name} has no finite value")
     if np.ndim(bias) and bias.shape != shape:
-        raise InputError(f"the map of bias has shape {bias.shape}, the exposures {shape}")
+        raise InputError(f"the map of bias has shape {bias.shape}, the exposures have {shape}")
     noise = Noise(gain, rnoise)
     noise.check_shape(shape)
     cube = np.empty((len(images), *shape), np.float32)
@@ -118,28 +139,86 @@ def make_exposures(
 
 
 def find_file(name: str, folder: Path, what: str) -> Path:
-    """Find a file named in a params file: in that file's folder, else in the current one."""
-    for candidate in dict.fromkeys([folder / name, Path(name)]):
-        with suppress(OSError):  # of a name that no file can have
-            if candidate.is_file():
-                return candidate
-    raise InputError(f"{what}: no file {name} (looked in {folder.resolve()} and {Path.cwd()})")
+    """Find a file that a params file names: in the folder of that file, else in the current folder.
+
+    Parameters
+    ----------
+    name : str
+        Path of the file, relative or absolute.
+    folder : Path
+        The folder of the params file.
+    what : str
+        The input that names the file, for the error message.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or a folder has this name.
+    """
+    return find_files([(what, name)], folder)[0]
+
+
+def find_files(named: Iterable[tuple[str, str]], folder: Path) -> list[Path]:
+    """Find the files that a params file names; see `find_file`.
+
+    Parameters
+    ----------
+    named : iterable of (str, str)
+        The input that names a file, and the path of the file.
+    folder : Path
+        The folder of the params file.
+
+    Raises
+    ------
+    InputError
+        If files are missing; the message names all of them.
+    """
+    found: list[Path] = []
+    missing: dict[str, list[str]] = {}
+    for what, name in named:
+        there = [path for path in (folder / name, Path(name)) if _exists(path)]
+        files = [path for path in there if path.is_file()]
+        if files:
+            found.append(files[0])
+        elif there:
+            raise InputError(f"{what}: {name} is a folder, a FITS file is needed")
+        else:
+            missing.setdefault(what, []).append(name)
+    if missing:
+        faults = [_no_file(what, names) for what, names in missing.items()]
+        folders = dict.fromkeys([folder.resolve(), Path.cwd()])
+        raise InputError(f"{'; '.join(faults)} (looked in {' and '.join(map(str, folders))})")
+    return found
+
+
+def _exists(path: Path) -> bool:
+    with suppress(OSError):  # the name may be one that no file can have
+        return path.exists()
+    return False
+
+
+def _no_file(what: str, names: Sequence[str]) -> str:
+    """Say that files are missing; hint at the decimal point if one was meant for a number."""
+    hint = ""
+    if what in MAPS and _COMMA_NUMBER.fullmatch(names[0]):
+        hint = f"; if a number is meant, write {names[0].replace(',', '.')} with a decimal point"
+    return f"{what}: no file {', '.join(names)}{hint}"
 
 
 def read_image(path: Path, extnum: int | str | None) -> tuple[np.ndarray, fits.Header]:
-    """Read one 2-D image and its header.
+    """Read one 2-D image and its header from a FITS file.
 
     Parameters
     ----------
     path : Path
         FITS file, compressed or not.
     extnum : int, str or None
-        Extension's number or name; None for the first that holds an image.
+        Number or name of the extension; None takes the first one that holds an image.
 
     Raises
     ------
     InputError
-        If the file is not readable FITS, or has no such extension, or it is not a 2-D image.
+        If the file is not readable as FITS, has no such extension, or holds no 2-D image there.
     """
     with open_fits(path) as hdul:
         return image_of(hdul, extnum, path.name)
@@ -147,33 +226,33 @@ def read_image(path: Path, extnum: int | str | None) -> tuple[np.ndarray, fits.H
 
 @contextmanager
 def open_fits(path: Path) -> Iterator[fits.HDUList]:
-    """Open a FITS file in memory; one that cannot be read is an `InputError`.
+    """Open a FITS file in memory; raise an `InputError` if it cannot be read.
 
-    Data are read later: use `data_of`.
+    The data are not read yet: `data_of` reads those of an extension.
     """
     with ExitStack() as closing:
         with _readable(path.name):
-            # a file opened here is closed whatever astropy stumbles over
+            # astropy does not close a file on which it fails; the ExitStack does
             file = closing.enter_context(path.open("rb"))
             hdul = closing.enter_context(fits.open(file, memmap=False))
-            len(hdul)  # finds all extensions
+            len(hdul)  # this makes astropy read the headers of all extensions
         yield hdul
 
 
 def data_of(hdu: Any, name: str) -> np.ndarray | None:
-    """Read the data of an extension; if they are damaged, raise an `InputError` with the name."""
+    """Read the data of an extension; raise an `InputError` with the name if they are damaged."""
     with _readable(name):
         return hdu.data
 
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an `InputError`: reading only, nothing else."""
+    """Turn any exception into an `InputError`; only for code that does nothing but read."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
             yield
-    except Exception as error:  # a damaged file leads astropy and zlib to any of them
+    except Exception as error:  # a damaged file makes astropy and zlib raise any exception
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{name} cannot be read as FITS: {text.splitlines()[0]}") from error
 
@@ -181,7 +260,30 @@ def _readable(name: str) -> Iterator[None]:
 def image_of(
     hdul: fits.HDUList, extnum: int | str | None, name: str
 ) -> tuple[np.ndarray, fits.Header]:
-    """Take the 2-D image and the header of one extension of an open file."""
+    """Return the 2-D image and the header of one extension of an open file.
+
+    Parameters
+    ----------
+    hdul : astropy.io.fits.HDUList
+        The open file.
+    extnum : int, str or None
+        Number or name of the extension; None takes the first one that holds an image.
+    name : str
+        Name of the file, for error messages.
+
+    Returns
+    -------
+    image : (rows, columns) array
+        The image.
+    header : astropy.io.fits.Header
+        The primary header updated with that of the extension, without the keys that describe the
+        storage.
+
+    Raises
+    ------
+    InputError
+        If the file has no such extension, or it holds no 2-D image.
+    """
     images = {i: hdu for i, hdu in enumerate(hdul) if hdu.is_image and hdu.header.get("NAXIS")}
     listing = ", ".join(f"{i} {hdu.name}".strip() for i, hdu in images.items()) or "none"
     try:
@@ -197,7 +299,8 @@ def image_of(
         )
     if data.ndim != 2:
         raise InputError(
-            f"{name}: the image has {data.ndim} dimensions, 2 are needed (shape {data.shape})"
+            f"{name}: the image has {data.ndim} dimensions, 2 are needed (its shape is "
+            f"{data.shape})"
         )
     header = _plain_header(hdul[0].header)
     if hdu is not hdul[0]:
@@ -207,7 +310,7 @@ def image_of(
 
 def _plain_header(header: fits.Header) -> fits.Header:
     plain = header.copy(strip=True)
-    for key in _NOT_KEPT:
+    for key in _STORAGE_KEYS:
         plain.remove(key, ignore_missing=True, remove_all=True)
     return plain
 
@@ -223,7 +326,17 @@ def _check_distinct(paths: Sequence[Path]) -> None:
 
 
 def number_or_map(value: float | str, folder: Path, what: str) -> float | np.ndarray:
-    """Return a number as it is, or the map in the FITS file of that name (see `find_file`)."""
+    """Return a number as it is, or read the map from the FITS file of that name.
+
+    Parameters
+    ----------
+    value : float or str
+        The number, or the path of the FITS file (see `find_file`).
+    folder : Path
+        The folder of the params file.
+    what : str
+        Name of the input, for error messages.
+    """
     if isinstance(value, str):
         data, _ = read_image(find_file(value, folder, what), None)
         return data.astype(np.float32)

@@ -1,10 +1,12 @@
-"""Replace masked pixels by the median of the good pixels around them."""
+"""Replacement of masked pixels by the median of the good pixels around them."""
 
 from __future__ import annotations
 
 import numpy as np
 
-_PIXELS_PER_CHUNK = 1 << 17  # times the window's size: the largest temporary
+# Maximum number of pixels that are replaced at a time. It limits memory: the temporary array has so
+# many times the pixels of a window. It was chosen by hand and changes no result.
+_PIXELS_PER_CHUNK = 1 << 17
 
 
 def masked_median(
@@ -19,18 +21,20 @@ def masked_median(
     Parameters
     ----------
     image : (rows, columns) array of float32
-        The image; not changed.
+        The image, which is not changed.
     mask : (rows, columns) array of bool
         True where a pixel is to be replaced.
     half_y, half_x : int
-        The window is ``2 * half + 1`` pixels, cut at the image's borders.
+        Half widths: the window has ``2 * half + 1`` pixels in each direction, less at the borders
+        of the image.
     leave_out_last : bool
-        Windows leave out the last row and column of the image, as PyCosmic's do.
+        Whether windows leave out the last row and column of the image, as those of PyCosmic do.
 
     Returns
     -------
     (rows, columns) array of float32
-        Pixels without any good neighbour in the window keep their value.
+        The image with its masked pixels replaced; a pixel without any good pixel in its window
+        keeps its value.
     """
     filled = image.copy()
     y, x = np.nonzero(mask)
@@ -47,21 +51,22 @@ def masked_median(
 def median_around(
     image: np.ndarray, y: np.ndarray, x: np.ndarray, half_y: int, half_x: int
 ) -> np.ndarray:
-    """Return the median of the other pixels in the window around each of some pixels.
+    """Return the median of the other pixels in the window around each given pixel.
 
     Parameters
     ----------
     image : (rows, columns) array of float32
-        NaN pixels do not count.
+        The image; pixels that are NaN are left out.
     y, x : (n,) arrays of int
-        The pixels (from 0).
+        Rows and columns of the given pixels (from 0).
     half_y, half_x : int
-        The window is ``2 * half + 1`` pixels, cut at the image's borders.
+        Half widths: the window has ``2 * half + 1`` pixels in each direction, less at the borders
+        of the image.
 
     Returns
     -------
     (n,) array of float32
-        NaN where there is no other pixel.
+        The medians; NaN where the window has no other pixel with a value.
     """
     padded = np.pad(image, ((half_y,) * 2, (half_x,) * 2), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * half_y + 1, 2 * half_x + 1))
@@ -75,18 +80,21 @@ def median_around(
 
 
 def _median_without_nan(rows: np.ndarray) -> np.ndarray:
-    """Median of each row, NaN left out; far faster than `numpy.nanmedian`. Sorts in place."""
-    rows.sort(axis=1)  # NaN last
+    """Return the median of each row without NaN; the rows are sorted in place.
+
+    It is far faster than `numpy.nanmedian`.
+    """
+    rows.sort(axis=1)  # NaN comes last
     n = np.count_nonzero(~np.isnan(rows), axis=1)
     every = np.arange(len(rows))
-    # as numpy.median: the mean of two float32 values in float32; without any value, NaN
+    # As in numpy.median, the mean of two float32 values is float32; without any value it is NaN.
     return (rows[every, np.maximum(n - 1, 0) // 2] + rows[every, n // 2]) / np.float32(2)
 
 
 def fill_missing(image: np.ndarray) -> np.ndarray:
     """Replace NaN by the median of the good pixels around, or of the whole image in wide gaps.
 
-    Detectors of one image need a value everywhere.
+    Detectors of one image need a value at every pixel.
     """
     missing = np.isnan(image)
     if not missing.any():

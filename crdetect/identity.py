@@ -1,4 +1,4 @@
-"""Which exposures masks were made of: told when they are written, checked when they are used."""
+"""Identity of exposures: masks record the exposures they were made from, and are checked on use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from astropy.io import fits
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells an exposure from others.
+    """Identity of an exposure.
 
     Attributes
     ----------
     name : str
         Name of the file.
     uuid, date_obs : str
-        Keys UUID and DATE-OBS of the header; empty where it has none.
+        Values of UUID and DATE-OBS in the header; empty if the header has no such key.
     digest : str
-        Digest of the image as read, for headers that tell nothing.
+        Hash (BLAKE2b, 128 bits) of the pixel values as read. It identifies exposures whose headers
+        have neither UUID nor DATE-OBS, or all the same.
     """
 
     name: str
@@ -33,7 +34,17 @@ class Identity:
 
     @classmethod
     def of(cls, name: str, header: Mapping[str, Any], image: np.ndarray) -> Identity:
-        """Identify an exposure by its header and its image, bias included."""
+        """Identify an exposure.
+
+        Parameters
+        ----------
+        name : str
+            Name of the file.
+        header : mapping
+            Its header.
+        image : (rows, columns) array
+            The image as read, with bias.
+        """
         pixels = np.ascontiguousarray(image, dtype=">f4")
         digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
         uuid_, date_obs = (str(header.get(key) or "").strip() for key in ("UUID", "DATE-OBS"))
@@ -41,25 +52,33 @@ class Identity:
 
     @property
     def identifier(self) -> str:
-        """UUID for a header: that of the exposure, else one made from its image."""
+        """UUID of the exposure for headers of products; without one it is made from the hash."""
         return self.uuid or str(uuid.UUID(self.digest))
 
     def __str__(self):
         facts = {"UUID": self.uuid, "DATE-OBS": self.date_obs}
-        told = ", ".join(f"{key} {value}" for key, value in facts.items() if value)
-        return f"{self.name} ({told or 'image ' + self.digest[:8]})"
+        known = ", ".join(f"{key} {value}" for key, value in facts.items() if value)
+        return f"{self.name} ({known or 'image ' + self.digest[:8]})"
 
 
 def difference(made_of: Sequence[Identity], given: Sequence[Identity]) -> str | None:
-    """Tell how exposures differ from those that masks were made of; None, where they do not.
+    """Describe how exposures differ from those that masks were made from.
 
-    They are compared by UUID where all have one of their own, else by DATE-OBS, else by their
-    images. Masks that do not tell, as the peer's, are not compared.
+    The exposures are compared by UUID if each of them has its own, else by DATE-OBS, else by the
+    hash of the image.
 
     Parameters
     ----------
-    made_of, given : sequences of Identity
-        The exposures that the masks were made of, and those they are to be applied to, in order.
+    made_of : sequence of Identity
+        The exposures that the masks were made from, in order; empty if the masks do not record
+        them, as those of numina-crmasks.
+    given : sequence of Identity
+        The exposures that the masks are to be applied to, in order.
+
+    Returns
+    -------
+    str or None
+        A sentence; None if the exposures are the same, or the masks do not record theirs.
     """
     if not made_of:
         return None
@@ -78,7 +97,7 @@ def _listing(identities: Sequence[Identity]) -> str:
 
 
 def _decisive(*groups: Sequence[Identity]) -> str:
-    """Name the attribute by which exposures are compared: all must have it, each its own."""
+    """Choose the attribute of which each exposure has a value of its own."""
     for attribute in ("uuid", "date_obs"):
         values = [[getattr(identity, attribute) for identity in group] for group in groups]
         if all(all(each) and len(set(each)) == len(each) for each in values):
@@ -87,7 +106,7 @@ def _decisive(*groups: Sequence[Identity]) -> str:
 
 
 def with_identifiers(header: fits.Header, identities: Sequence[Identity]) -> fits.Header:
-    """Return a header with the UUID of each exposure, UUID1 and so on."""
+    """Return a copy of a header with the UUIDs of the exposures as UUID1, UUID2 and so on."""
     header = header.copy()
     for i, identity in enumerate(identities, start=1):
         header[f"UUID{i}"] = (identity.identifier, f"of exposure {i}")

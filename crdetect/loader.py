@@ -1,4 +1,4 @@
-"""The way into numina: the instrument CRDETECT, which takes images of any instrument."""
+"""Entry points of numina: the instrument CRDETECT for images of any instrument, and MEGARA."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from numina.util.convert import convert_date
 
 from crdetect.profiles import GENERIC
 
-_logger = logging.getLogger("numina")  # prints as numina itself does
+# The messages are printed in the way of numina's own.
+_logger = logging.getLogger("numina")
 
+# Mode of megaradrp that the pipeline crdetect replaces, and the recipe that does so.
 _MEGARA_MODE = "MegaraCrDetection"
 _MEGARA_RECIPE = "crdetect.megara.MegaraCrDetectionRecipe"
 
 
 class AnyImage(DataModel):
-    """Data model of images of any instrument: no key of the header is needed."""
+    """Data model of images of any instrument, which needs no key of the header."""
 
     def default_mappings(self) -> dict[str, Any]:
-        """Define where values come from.
+        """Return the origins of the values that numina asks for.
 
-        The instrument is CRDETECT whatever INSTRUME says, its profile the generic one, until a
-        recipe, which knows all the profiles, recognises another.
+        The instrument is CRDETECT, whatever INSTRUME is. Its profile is the generic one until the
+        recipe, which has all profiles at hand, selects another one.
         """
         return super().default_mappings() | {
             "instrument": lambda _image: "CRDETECT",
@@ -44,7 +46,7 @@ class AnyImage(DataModel):
 
 
 def _date(value: Any) -> dt.datetime | None:
-    # dates in other formats are legion, and no reason to stop
+    # headers have dates in many formats; an unknown one must not stop the run
     try:
         date = convert_date(value)
     except (TypeError, ValueError):
@@ -58,21 +60,21 @@ def load_drp() -> InstrumentDRP:
 
 
 class StoppedByPerson(ValidationError):  # noqa: N818 (nothing is wrong)
-    """A person stopped the reduction of a block.
+    """A person stopped the reduction of an observing block.
 
-    numina makes one ``ERROR:`` line of a ValidationError, without a traceback, and notes in
-    ``task.json`` that the task failed. Its exit code is 1, or 3 where `register` was called.
+    numina prints one ``ERROR:`` line for a ValidationError, without a traceback, and records in
+    ``task.json`` that the task failed. The exit code is 1, or 3 after a call of `register`.
     """
 
 
 def register(subparsers: Any, _config: Any) -> None:
     """Prepare the command ``numina`` (entry point of ``numina.plugins.1``).
 
-    numina calls the entry points of this group when its command starts, before it reads the
-    arguments. They are meant to add subcommands. This one adds none, but lets ``numina run`` exit
-    with 3 where a person stopped it, and adds our pipeline to MEGARA. An entry point of
-    ``numina.pipeline.1`` could not do that: if it was named MEGARA, as megaradrp has one, it would
-    count or not depending on which of the two numina happens to load last.
+    numina calls the entry points of this group when its command starts, before it parses the
+    arguments, so that they can add subcommands. This one adds none. It makes ``numina run`` exit
+    with 3 if a person stopped the run, and adds the pipeline ``crdetect`` to MEGARA. An entry point
+    MEGARA of the group ``numina.pipeline.1`` could not do the latter: megaradrp has one of this
+    name, and numina uses the one that it loads last.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def _exiting_with_3_if_stopped(command: Callable[..., int | None]) -> Callable[.
         try:
             return command(*arguments)
         except StoppedByPerson as stopped:
-            _logger.error("%s", stopped)  # noqa: TRY400 (as numina does: nothing is wrong)
+            _logger.error("%s", stopped)  # noqa: TRY400 (no traceback)
             return 3
 
     return run
@@ -98,12 +100,12 @@ def _exiting_with_3_if_stopped(command: Callable[..., int | None]) -> Callable[.
 def extend_megara(drps: DrpGeneric) -> None:
     """Add the pipeline ``crdetect`` to the instrument MEGARA.
 
-    Nothing is done without megaradrp, or if the pipeline is there already.
+    Nothing is added if megaradrp is not installed, or if the pipeline exists already.
 
     Parameters
     ----------
     drps : numina.drps.drpbase.DrpGeneric
-        The instruments as numina loaded them; the one named MEGARA gets the pipeline.
+        The instruments that numina has loaded; MEGARA gets the pipeline.
     """
     drp = drps.query_all().get("MEGARA")
     if drp is None or "crdetect" in drp.pipelines:
@@ -116,23 +118,23 @@ def extend_megara(drps: DrpGeneric) -> None:
 
 
 def _share_defaults(drp: InstrumentDRP) -> None:
-    """Let megaradrp's defaults of requirements count in our pipeline, for the modes it shares."""
+    """Copy megaradrp's default requirements to the pipeline, for the modes that both have."""
     requirements = drp._def_reqs.get("requirements", {})  # noqa: SLF001 (others get copies of it)
     for pipelines in requirements.get(drp.name, {}).values():
-        shared = copy.deepcopy(pipelines.get("default", {}))  # numina changes them in place
+        shared = copy.deepcopy(pipelines.get("default", {}))  # since numina changes them in place
         shared.pop(_MEGARA_MODE, None)
         pipelines.setdefault("crdetect", shared)
 
 
 def check_frames(_mode: Any, block: Any, _backend: Any, _options: Any = None) -> Any:
-    """Check the frames of an observing block for what numina itself would stumble over.
+    """Check the frames of an observing block for faults at which numina fails with a traceback.
 
-    numina calls this *builder* of a mode in the data folder, before it opens any frame.
+    numina calls this function, the *builder* of a mode, in the data folder, before it opens frames.
 
     Returns
     -------
     numina.core.oresult.ObservationResult
-        The block, as it came.
+        The observing block, unchanged.
 
     Raises
     ------
@@ -161,10 +163,10 @@ def _faults_of_names(names: list[str]) -> list[str]:
     if twice:
         return [f"{', '.join(twice)} is given twice: exposures must be different files"]
     tails = Counter(Path(name).name for name in names)
-    # numina tells files of one name apart by the key UUID only
+    # numina identifies files by the key UUID, or else by their names without the folder
     clash = [name for name in names if tails[Path(name).name] > 1 and "UUID" not in _header(name)]
     if clash:
-        return [f"{', '.join(clash)}: files of one name without the key UUID; rename them"]
+        return [f"{', '.join(clash)}: files of the same name without the key UUID; rename them"]
     return []
 
 

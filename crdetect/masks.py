@@ -316,9 +316,9 @@ class Masks:
     Attributes
     ----------
     mediancr : (rows, columns) array of bool
-        Pixels at which cosmic rays affect the median: most often hit in two exposures or more.
+        Pixels at which cosmic rays affect the median: of three exposures, hit in two or three.
     meancrt : (rows, columns) array of bool
-        Pixels at which cosmic rays affect the mean: hit in at least one exposure.
+        Pixels at which cosmic rays affect the mean: hit in any exposure.
     crmasks : (N, rows, columns) array of bool
         Pixels hit in each exposure.
     meancr : (rows, columns) array of bool

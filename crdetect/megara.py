@@ -1,7 +1,7 @@
-"""The mode MegaraCrDetection of MEGARA, through ``pipeline: crdetect``; it needs megaradrp.
+"""Recipe for MEGARA: the mode MegaraCrDetection with ``pipeline: crdetect``, which needs megaradrp.
 
-The frames go through megaradrp's own steps: overscan, trimming, bias, dark, gain. After them they
-are in electrons: what is called ADU elsewhere is an electron here, and gain is 1.
+megaradrp reduces the frames first: overscan, trimming, bias, dark, gain. The reduced frames are in
+electrons, so that ADU means electrons here, and the gain is 1.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ from crdetect.schema.block import Block
 from crdetect.schema.kinds import Flag, NumberOrFile
 
 ELECTRONS = "megaradrp's gain step: data are in electrons"
+"""Origin of the gain, for HISTORY and summary."""
 
 
 class MegaraInputs(Block):
-    """What a block tells beside the parameters and the calibrations."""
+    """Inputs of an observing block of MEGARA beside the parameters and the calibration frames."""
 
     rnoise: NumberOrFile | None = Field(
         None,
-        description="read noise; none: RDNOISE1 and RDNOISE2 of the header",
+        description="read noise of one exposure, as a standard deviation; none takes RDNOISE1 and "
+        "RDNOISE2 from the header",
         json_schema_extra={"unit": "e"},
     )
     save_preprocessed: Flag = Field(
@@ -70,6 +72,7 @@ class MegaraInputs(Block):
     )
 
 
+# Names of the files that save_preprocessed and save_postprocessed ask for.
 _SAVED_PATTERNS = ("preprocessed_[0-9]*.fits", "postprocessed_[0-9]*.fits")
 
 
@@ -91,13 +94,16 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
     logger = logging.getLogger("numina.recipes.crdetect")
 
     def types_getter(self) -> tuple[list, list]:
-        """Choose the steps after trimming; bad pixels are not interpolated: they are missing."""
+        """Choose megaradrp's steps after trimming.
+
+        Its step that interpolates bad pixels is left out: bad pixels become missing values.
+        """
         dark_and_gain = [correctors.get_corrector_dark, correctors.get_corrector_gain]
         return [MasterBias, MasterDark], [correctors.get_corrector_bias, dark_and_gain]
 
     def read(self, rinput: RecipeInput) -> Job:
-        """Judge the requirements, then bring the frames through megaradrp's steps."""
-        inputs, parameters = self.judge(rinput)
+        """Validate the requirements, then reduce the frames with megaradrp's steps."""
+        inputs, parameters = self.validate(rinput)
         read = self._preprocess(rinput)
         if rinput.master_bpm is not None:
             _take_out_bad_pixels([data for data, _ in read], rinput.master_bpm.open()[0].data)
@@ -106,7 +112,7 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
         return self.make_job(rinput, inputs, parameters, read, known)
 
     def _preprocess(self, rinput: RecipeInput) -> list[tuple[np.ndarray, fits.Header]]:
-        """Remove overscan, trim, subtract bias and dark, apply the gain."""
+        """Remove the overscan, trim, subtract bias and dark, and apply the gain."""
         flows = self.init_filters(rinput)
         processed = []
         for frame in rinput.obresult.frames:
@@ -117,14 +123,14 @@ class MegaraCrDetectionRecipe(SchemaRecipe, MegaraBaseRecipe):
         return processed
 
     def reduce(self, job: Job) -> RecipeResult:
-        """Detect."""
+        """Find the cosmic rays."""
         finished = self.detect(job)
         self._save(job, finished)
         masks = self.signed(finished.crmasks_hdul())
         return self.create_result(crmasks=masks, summary=finished.summary() | job.summary())
 
     def _save(self, job: Job, finished: DetectionRun) -> None:
-        """Write exposures into the work folder, as far as it was asked for."""
+        """Write the preprocessed and postprocessed exposures that were asked for."""
         saving, exposures = job.inputs, job.exposures
         with whole_or_nothing(Path(), _SAVED_PATTERNS) as folder:
             if saving.save_preprocessed:
@@ -141,11 +147,11 @@ def _write(arrays: np.ndarray, headers: Sequence[fits.Header], folder: Path, nam
 
 
 def _take_out_bad_pixels(arrays: Sequence[np.ndarray], bpm: np.ndarray) -> None:
-    """Make bad pixels missing values."""
+    """Set bad pixels to NaN, which means a missing value."""
     for array in arrays:
         if bpm.shape != array.shape:
             raise InputError(
-                f"master_bpm has shape {bpm.shape}, the trimmed exposures {array.shape}"
+                f"master_bpm has shape {bpm.shape}, the trimmed exposures have {array.shape}"
             )
         array[bpm != 0] = np.nan
 
@@ -153,10 +159,10 @@ def _take_out_bad_pixels(arrays: Sequence[np.ndarray], bpm: np.ndarray) -> None:
 def _known_of(
     inputs: MegaraInputs, header: fits.Header, shape: tuple[int, int], folder: Path
 ) -> dict[str, Known]:
-    """Find gain, read noise and bias of data that are in electrons, without bias.
+    """Return gain, read noise and bias of exposures in electrons, with the bias subtracted.
 
-    The read noise is the requirement, else that of each amplifier: RDNOISE1 in the lower half of
-    the rows, RDNOISE2 in the upper one.
+    The read noise is taken from the requirements, else from the header for each amplifier: RDNOISE1
+    for the lower half of the rows, RDNOISE2 for the upper half.
     """
     rnoise = required(inputs, folder).get("rnoise")
     if rnoise is None:

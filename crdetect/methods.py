@@ -1,7 +1,9 @@
-"""What ``crmethod`` says: a detector of one image, a criterion that compares exposures, or both.
+"""The detection method named by ``crmethod``: a detector of one image, a criterion, or both.
 
-``pycosmic`` is a detector alone, ``mmcosmic`` and ``joint`` are criteria alone, ``mm_pycosmic`` and
-``joint_pycosmic`` are a criterion with a detector. Only this module looks at these spellings.
+A detector looks at one image at a time, a criterion compares the exposures with each other.
+``pycosmic`` names a detector alone, ``mmcosmic`` and ``joint`` name a criterion alone,
+``mm_pycosmic`` and ``joint_pycosmic`` name a criterion with a detector. No other module parses
+these names.
 """
 
 from __future__ import annotations
@@ -12,16 +14,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CriterionName:
-    """How a criterion that compares exposures is named, and what it needs.
+    """Names of a criterion, and the number of exposures that it needs.
 
     Attributes
     ----------
     alone : str
-        The crmethod in which it works without a detector of one image.
+        The crmethod that names the criterion without a detector.
     label : str
-        What people call it.
+        Name in messages, figures and reports.
     fewest_exposures : int
-        Number of exposures that it needs at least.
+        Minimum number of exposures.
     """
 
     alone: str
@@ -33,15 +35,15 @@ CRITERIA = {
     "mm": CriterionName("mmcosmic", "M.M.Cosmic", 3),
     "joint": CriterionName("joint", "joint detection", 2),
 }
-"""The criteria, by what stands before the name of the detector, and an underscore, in crmethod."""
+"""The criteria by their prefixes in ``crmethod``, which an underscore and a detector follow."""
 
 FEWEST_EXPOSURES = 3
-"""Number of exposures that a detector of one image needs: of two, no median rejects a hit."""
+"""Minimum number of exposures for a detector alone: the median of two does not reject a hit."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A detector of one image, a criterion that compares exposures, or both.
+    """Detection method: a detector of one image, a criterion that compares exposures, or both.
 
     Attributes
     ----------
@@ -56,7 +58,9 @@ class Method:
 
     @classmethod
     def parse(cls, crmethod: str) -> Method:
-        """Split a crmethod into detector and criterion; whether the detector exists is not asked.
+        """Split a crmethod into detector and criterion.
+
+        It is not checked whether there is such a detector.
 
         >>> Method.parse("joint_lacosmic")
         Method(detector='lacosmic', criterion='joint')
@@ -79,17 +83,17 @@ class Method:
 
     @property
     def label(self) -> str | None:
-        """What people call the criterion; None for a detector alone."""
+        """Name of the criterion in messages, figures and reports; None for a detector alone."""
         return self._criterion.label if self.criterion else None
 
     @property
     def fewest_exposures(self) -> int:
-        """Number of exposures that are needed at least."""
+        """Minimum number of exposures."""
         return self._criterion.fewest_exposures if self.criterion else FEWEST_EXPOSURES
 
 
 def all_methods(detectors: Iterable[str]) -> list[str]:
-    """List every crmethod that there is with detectors of these names.
+    """List the valid values of ``crmethod``, given the names of the detectors.
 
     >>> all_methods(["toy"])
     ['toy', 'mmcosmic', 'mm_toy', 'joint', 'joint_toy']

@@ -13,17 +13,17 @@ from crdetect.errors import InputError
 @by_value
 @dataclass(frozen=True)
 class Noise:
-    """Gain and read noise of the detector, and the statistics of photons.
+    """Gain and read noise of the detector, and the distribution of photons.
 
     Parameters
     ----------
     gain : float or array
-        In e/ADU, positive; an array is a map of the shape of the exposures.
+        Gain in e/ADU, positive; an array is a map of the shape of the exposures.
     rnoise_adu : float or array
-        Read noise in ADU, not negative.
+        Read noise in ADU, not negative; an array is a map of the shape of the exposures.
     nbinom_shape : float
-        Shape κ of the negative binomial distribution of photons, of variance λ + λ²/κ for λ
-        electrons; infinite for Poisson's.
+        Shape κ of the negative binomial distribution of photons, whose variance is λ + λ²/κ for λ
+        electrons; infinite for the Poisson distribution.
 
     Raises
     ------
@@ -65,13 +65,13 @@ class Noise:
                 )
 
     def variance_adu2(self, signal_adu: np.ndarray) -> np.ndarray:
-        """Variance of one value of expected signal s: s/gain + s²/κ + rnoise², s ≥ 0, ADU²."""
+        """Return the variance at an expected signal s ≥ 0, ADU²: s/gain + s²/κ + rnoise²."""
         signal_adu = np.maximum(signal_adu, 0)
         photons = signal_adu / self.gain + np.square(signal_adu) / self.nbinom_shape
         return (photons + np.square(self.rnoise_adu)).astype(np.float32)
 
     def select(self, index) -> Noise:
-        """Return the noise of some pixels: maps are indexed, numbers stay numbers."""
+        """Return the noise of some pixels: maps are indexed, numbers remain numbers."""
         gain, rnoise = (
             value[index] if isinstance(value, np.ndarray) else value
             for value in (self.gain, self.rnoise_adu)
@@ -79,26 +79,26 @@ class Noise:
         return replace(self, gain=gain, rnoise_adu=rnoise)
 
     def divided(self, factor: float) -> Noise:
-        """Return the noise of an exposure divided by a factor."""
+        """Return the noise of an exposure that was divided by a flux factor."""
         return replace(self, gain=self.gain * factor, rnoise_adu=self.rnoise_adu / factor)
 
     def draw_adu(self, signal_adu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw an exposure of this expected signal.
+        """Draw an exposure of a given expected signal at random.
 
         Parameters
         ----------
         signal_adu : array
-            Expected signal, not negative; of the shape of the maps, where there are any.
+            Expected signal in ADU, not negative; it has the shape of the maps, if there are any.
         rng : numpy.random.Generator
-            Source of random numbers.
+            Generator of random numbers.
 
         Returns
         -------
         array of float32
-            Photons(signal · gain) / gain plus Gaussian read noise, ADU.
+            Random number of photons divided by the gain, plus Gaussian read noise, ADU.
         """
         expected_e = signal_adu * self.gain
-        if np.isfinite(self.nbinom_shape):  # a mixture of Poisson distributions
+        if np.isfinite(self.nbinom_shape):  # it is a gamma mixture of Poisson distributions
             expected_e = rng.gamma(self.nbinom_shape, expected_e / self.nbinom_shape)
         photons = rng.poisson(expected_e) / self.gain
         read = rng.standard_normal(signal_adu.shape, dtype=np.float32) * self.rnoise_adu

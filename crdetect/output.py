@@ -1,4 +1,4 @@
-"""Publish the products of a run: they replace those of an earlier run when all are written."""
+"""Publication of products: they replace those of an earlier run once all are written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crdetect.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # not a POSIX system: temporary folders are not locked, and never cleaned up
+except ImportError:  # elsewhere than on POSIX, folders are neither locked nor cleaned up later
     fcntl = None
 
 # The name of the host is part of the name of a temporary folder, because on some network file
@@ -27,13 +27,13 @@ _PREFIX = f".crdetect-{re.sub('[^A-Za-z0-9]+', '_', platform.node())}-"
 def whole_or_nothing(
     output: Path, stale: Sequence[str], inputs: Iterable[Path] = ()
 ) -> Iterator[Path]:
-    """Give a temporary folder to write products in, and publish them in ``output`` at the end.
+    """Provide a temporary folder for products, and publish them in ``output`` at the end.
 
     The temporary folder is hidden and lies in ``output``, so that publishing a product is a single
     rename. Publishing first moves every new product into place and then removes the stale files
-    that have no successor.
+    that no new product has replaced.
 
-    * If anything fails before publishing, a full disk included, ``output`` is as it was.
+    * If an error occurs before publishing, as on a full disk, ``output`` stays as it was.
     * If publishing fails, or the process is killed meanwhile, each product is the earlier one or
       the new one, always whole; new and earlier products may stand side by side then.
     * If the process is killed by a signal that it cannot handle, its temporary folder stays. The
@@ -42,22 +42,22 @@ def whole_or_nothing(
     Parameters
     ----------
     output : Path
-        Where the products go; it is made if it is missing.
+        Folder for the products; it is made if it is missing.
     stale : sequence of str
-        Patterns of the files of an earlier run, which do not stay beside the new products.
+        Patterns of the files of an earlier run, which must not remain beside the new products.
     inputs : iterable of Path
-        Files that must stay.
+        Input files of the run, which must not be replaced.
 
     Yields
     ------
     Path
-        The temporary folder. What is in it at the end is published, folders included.
+        The temporary folder. All files in it are published at the end, with their folders.
 
     Raises
     ------
     InputError
-        If the output folder cannot be made or written to, or an input or a folder has a product's
-        name.
+        If the output folder cannot be made or written to, or an input or a folder has the name of
+        a product.
     """
     inputs = list(inputs)
     _check_in_the_way(output, _matches(output, stale), inputs)
@@ -84,28 +84,28 @@ def _matches(output: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _check_in_the_way(output: Path, paths: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise InputError if one of the paths, which will be replaced, is a folder or an input."""
+    """Raise InputError if a path that will be replaced is a folder or an input."""
     kept = {path.resolve() for path in inputs}
     for path in paths:
         if path.is_dir():
-            fault = f"{path.relative_to(output)} there is a folder"
+            fault = f"{path.relative_to(output)} is a folder"
         elif path.resolve() in kept:
-            fault = f"{path.relative_to(output)} there is an input of this run"
+            fault = f"{path.relative_to(output)} is an input of this run"
         elif path.parent.is_file():
-            fault = f"{path.parent.relative_to(output)} there is a file, no folder"
+            fault = f"{path.parent.relative_to(output)} is a file, not a folder"
         else:
             continue
         raise InputError(f"cannot write in {output}: {fault}")
 
 
 def _move_into(folder: Path, output: Path) -> None:
-    """Move all files to the same places below another folder; each move is a single rename."""
+    """Move all files to the same relative paths in another folder, each by a single rename."""
     for path in sorted(folder.iterdir()):
         target = output / path.name
         if path.is_dir() and target.is_dir():
             _move_into(path, target)
         else:
-            path.replace(target)  # a folder that is new is moved with all its files
+            path.replace(target)  # a new folder is moved with all its files
 
 
 # ---------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _make_locked(output: Path) -> tuple[Path, int | None]:
 
 
 def _remove_left_behind(output: Path) -> None:
-    """Remove temporary folders of processes of this host that have died."""
+    """Remove the temporary folders of processes of this host that have died."""
     for folder in output.glob(f"{_PREFIX}*"):
         lock = _lock(folder, wait=False)
         if lock is not None:

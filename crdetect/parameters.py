@@ -1,9 +1,9 @@
-"""The parameters: one schema, from which everything that names a parameter is made.
+"""Parameters of a run: one schema, from which all lists of parameters are made.
 
-Each block of parameters is a frozen pydantic model: `General` here, those of the criteria and of
-the detectors beside what they are for. The validation of YAML files, the requirements of the
-numina recipe, the template, the table in the documentation, the HISTORY cards and PARAMS of
-``crmasks.fits`` are derived from them.
+Each block of parameters is a frozen pydantic model. `General` is defined here, the blocks of
+criteria and detectors are defined beside their code. They give the validation of YAML files, the
+requirements of the numina recipes, the template, the tables of the documentation, and HISTORY and
+PARAMS of ``crmasks.fits``.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ from crdetect.schema.kinds import (
 )
 from crdetect.schema.words import describe_block, unknown_parameter, validate_block, yaml_value
 
-_COMMENT_WIDTH = 92  # characters of a comment in the template, without indentation
+# Maximum length of a comment in the template, in characters, without the indentation.
+_COMMENT_WIDTH = 92
 
 
 def _digits(value: Any) -> Any:
-    """Read a number in quotation marks."""
+    """Convert an integer that YAML read as text, because of quotation marks."""
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
@@ -67,11 +68,12 @@ CrMethod = Annotated[
     AfterValidator(_known_method),
     Accepts(lambda: f"one of {', '.join(all_methods(REGISTRY))}"),
 ]
-"""A detector of one image, a criterion that compares exposures, or both: ``mm_pycosmic``."""
+"""Detection method: a detector of one image, a criterion that compares exposures, or both, such as
+``mm_pycosmic``."""
 
 
 class Inputs(Block):
-    """What to read: the exposures and the numbers that turn ADU into electrons."""
+    """Inputs of a run: the exposures, their extension, gain, read noise and bias."""
 
     title: ClassVar[str] = "input"
 
@@ -95,7 +97,7 @@ class Inputs(Block):
 
 
 class General(Block):
-    """Parameters that do not belong to one method."""
+    """General parameters, which do not belong to a single method."""
 
     title: ClassVar[str] = "general"
 
@@ -107,9 +109,9 @@ class General(Block):
     )
     mm_cr_coincidences: AtLeastTwo = parameter(
         2,
-        "number c of hits of one pixel that are looked for, less than the number N of "
+        "number c of exposures in which the same pixel may be hit, less than the number N of "
         "exposures: min2d is the mean of the N − c lowest values; a lower c finds fainter "
-        "hits, a higher c bears more hits at the same place",
+        "hits, a higher c tolerates more hits at the same place",
     )
     device: Literal["auto", "cpu", "cuda"] = parameter(
         "auto", "processor that runs the networks (deepcr, conn); auto takes a GPU if there is one"
@@ -148,7 +150,7 @@ class General(Block):
     )
     regions_to_be_skipped: Regions | None = parameter(None, "regions in which no pixel is flagged")
     pixels_to_be_flagged_as_cr: Pixels | None = parameter(
-        None, "pixels that are flagged in MEDIANCR, MEANCRT and each CRMASK, whatever is detected"
+        None, "pixels that are flagged in MEDIANCR, MEANCRT and each CRMASK in any case"
     )
     pixels_to_be_ignored_as_cr: Pixels | None = parameter(
         None, "pixels that are never flagged in any mask"
@@ -180,38 +182,28 @@ class General(Block):
 
     @property
     def method(self) -> Method:
-        """What crmethod says: detector and criterion."""
+        """Detector and criterion that ``crmethod`` names."""
         return Method.parse(self.crmethod)
 
     @property
     def detector(self) -> str | None:
-        """Name of the detector of one image; None for a criterion alone."""
+        """Name of the detector of one image; None if ``crmethod`` names a criterion alone."""
         return self.method.detector
 
     @property
     def criterion(self) -> str | None:
-        """Name of what compares exposures, ``mm`` or ``joint``; None for a detector alone."""
+        """Name of the criterion, ``mm`` or ``joint``; None for a detector alone."""
         return self.method.criterion
 
     @property
     def divides_by_flux(self) -> bool:
-        """Whether the exposures themselves are divided by flux factors."""
+        """Whether the exposures themselves are divided by their flux factors."""
         return self.flux_factor is not None and self.apply_flux_factor_to == "original"
 
     @property
     def asks_a_person(self) -> bool:
-        """Whether a person takes part."""
+        """Whether a person is asked during the run."""
         return self.interactive or self.verify_cr
-
-    @property
-    def uses_mm(self) -> bool:
-        """Whether the Median-Minimum diagram takes part."""
-        return self.criterion == "mm"
-
-    @property
-    def uses_joint(self) -> bool:
-        """Whether joint detection takes part."""
-        return self.criterion == "joint"
 
     @model_validator(mode="after")
     def _flagged_or_ignored(self) -> Self:
@@ -226,11 +218,11 @@ class General(Block):
 
 
 OWN_BLOCKS: dict[str, type[Block]] = {"general": General, "mm": MM, "jt": Joint}
-"""The blocks that do not belong to a detector, by the prefix of their parameters."""
+"""Blocks that do not belong to a detector, by the prefixes of their parameters."""
 
 
 class _Blocks(Mapping[str, type[Block]]):
-    """The blocks by the prefix of their parameters; see `REGISTRY` for when they are found."""
+    """Mapping of prefixes to blocks, made when it is first used, as `REGISTRY` is."""
 
     @cached_property
     def _blocks(self) -> dict[str, type[Block]]:
@@ -248,25 +240,26 @@ class _Blocks(Mapping[str, type[Block]]):
 
 
 BLOCKS: Mapping[str, type[Block]] = _Blocks()
-"""All blocks by the prefix of their parameters: those of the detectors stand between the others."""
+"""All blocks by the prefixes of their parameters: ``general``, the detectors, the criteria."""
 
 ALIASES = {"pixels_to_be-flagged_as_cr": "pixels_to_be_flagged_as_cr"}
-"""Spellings of the peer's documentation."""
+"""Other accepted spellings of parameters, from the documentation of numina-crmasks."""
 
 
 class Parameters(BaseModel):
-    """All the parameters of a run, block by block.
+    """All parameters of a run, in blocks.
 
-    Use `from_mapping` for the flat names of the YAML files; the constructor takes blocks.
+    `from_mapping` takes the names and values of a YAML file; the constructor takes blocks.
 
     Attributes
     ----------
     general : General
-        Those that do not belong to one method.
+        General parameters.
     mm, jt : MM, Joint
-        Those of M.M.Cosmic and of joint detection.
+        Parameters of M.M.Cosmic and of joint detection.
     detectors : tuple of Block
-        Those of every detector. Each block is also an attribute by its prefix: ``la``, ``pc``, ….
+        Parameters of every detector. Each block is also an attribute named by its prefix: ``la``,
+        ``pc`` and so on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -279,7 +272,7 @@ class Parameters(BaseModel):
     )
 
     def block(self, prefix: str) -> Block:
-        """Return the block of this prefix, one of `BLOCKS`; of a detector also as an attribute.
+        """Return the block of parameters with this prefix, a key of `BLOCKS`.
 
         >>> Parameters().block("pc") == Parameters().pc
         True
@@ -296,20 +289,20 @@ class Parameters(BaseModel):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "parameters") -> Parameters:
-        """Build the parameters from their flat names.
+        """Make the parameters from names and values.
 
         Parameters
         ----------
         values : mapping
-            Parameter names and values; what is missing takes its default.
+            Values by the names of the parameters; missing ones take their defaults.
         where : str
-            Where the values come from, for the error message.
+            Origin of the values, for the error message.
 
         Raises
         ------
         InputError
-            With all the faults found: unknown names (and the nearest valid one), values that are
-            not accepted, values that contradict each other.
+            If names are unknown, or if values are not accepted or contradict each other. The
+            message names all the faults.
         """
         parameters, faults = cls.parse(values)
         if parameters is None:
@@ -318,7 +311,7 @@ class Parameters(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> tuple[Parameters | None, list[str]]:
-        """Build the parameters as `from_mapping` does; return them, or None and all the faults."""
+        """Make the parameters as `from_mapping` does; return them, or None, and all the faults."""
         values, faults = _resolve_aliases(values)
         flat = {name: block for block, model in BLOCKS.items() for name in model.model_fields}
         faults += [unknown_parameter(name, flat) for name in values if name not in flat]
@@ -335,7 +328,7 @@ class Parameters(BaseModel):
         return cls(**own, detectors=tuple(blocks.values())), []
 
     def to_mapping(self) -> dict[str, Any]:
-        """Flat names and plain values (lists, numbers, text, None), in the order of the schema."""
+        """Return names and plain values (lists, numbers, text, None) in the order of the schema."""
         return {
             name: value
             for block in BLOCKS
@@ -343,7 +336,7 @@ class Parameters(BaseModel):
         }
 
     def active_blocks(self) -> Iterator[Block]:
-        """Yield the blocks that take part in a run with this crmethod."""
+        """Yield the blocks whose parameters count in a run with this crmethod."""
         yield self.general
         if self.general.detector:
             yield self.block(REGISTRY[self.general.detector].block.prefix)
@@ -354,12 +347,12 @@ class Parameters(BaseModel):
 
     @property
     def models_exposures(self) -> bool:
-        """Whether the exposures are matched and their noise is fitted."""
+        """Whether differences between the exposures and their noise are fitted."""
         adaptive = self.general.criterion == "mm" and self.mm.mm_synthetic == "adaptive"
         return self.general.criterion == "joint" or adaptive
 
     def history(self) -> list[str]:
-        """Lines for the HISTORY cards: the parameters of the active blocks."""
+        """Return the parameters of the active blocks as lines for the HISTORY cards."""
         return [
             f"- {name} = {json.dumps(value)}"
             for block in self.active_blocks()
@@ -379,13 +372,13 @@ def _resolve_aliases(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
 
 
 def spellings(name: str) -> set[str]:
-    """Return all the spellings of a parameter's name, itself included."""
+    """Return all accepted spellings of a parameter's name, including the name itself."""
     target = ALIASES.get(name, name)
     return {target, *(alias for alias, other in ALIASES.items() if other == target)}
 
 
 def template(blocks: Iterable[str] | None = None) -> str:
-    """Write a commented params file with the default of every parameter.
+    """Write a params file with comments and the default of every parameter.
 
     Parameters
     ----------
@@ -395,11 +388,11 @@ def template(blocks: Iterable[str] | None = None) -> str:
     Returns
     -------
     str
-        YAML text; ``crdetect run`` accepts it once the exposures are named.
+        YAML text, which ``crdetect run`` accepts once the exposures are named.
     """
     lines = [
         "# Parameters of crdetect. Coordinates are FITS pixels: the first is 1, x before y.",
-        "images:  # three or more equivalent exposures",
+        "images:  # three or more equivalent exposures; two for joint detection",
         "  - exposure_1.fits",
         "  - exposure_2.fits",
         "  - exposure_3.fits",

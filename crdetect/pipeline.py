@@ -1,8 +1,8 @@
-"""The order of steps: from a stack to masks, from masks to combined images.
+"""The steps of a detection: from a stack to masks, and from masks to combined images.
 
-`prepare` takes statistics, finds how the exposures differ and runs the detector of one image;
-`Prepared.compare` makes the criterion that compares the exposures; `Prepared.flag` makes the
-masks. `detect` does all three.
+`prepare` computes the order statistics, measures the differences between the exposures and runs the
+detector of one image; `Prepared.compare` makes the criterion that compares the exposures;
+`Prepared.flag` makes the masks. `detect` does all three.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ _logger = logging.getLogger(__name__)
 @by_value
 @dataclass(frozen=True)
 class Detection:
-    """Masks, and all that a run found on the way to them.
+    """The masks of a detection, and the intermediate results from which they were made.
 
     Attributes
     ----------
     parameters : Parameters
-        What was asked for.
+        Parameters of the detection.
     observation : Observation
-        The exposures as they were compared, and how they differ.
+        The exposures as they were compared, and the differences between them.
     detector_hits : DetectorHits
-        What the detector of one image found in each image.
+        Pixels that the detector of one image flagged in each image.
     criterion : Criterion or None
-        What compared the exposures; None where ``crmethod`` names a detector alone.
+        Criterion that compared the exposures; None if ``crmethod`` names a detector alone.
     masks : Masks
         The masks.
     codes : (rows, columns) array of uint8
-        Which method flagged each pixel of MEDIANCR (`crdetect.masks`).
+        Code of the method that flagged each pixel of MEDIANCR (see `crdetect.masks`).
     hits : ImageHits
         Pixels that each method flagged in each image.
     auxclean : (rows, columns) array of float32
-        The median with its cosmic rays replaced, ADU.
+        Median of the exposures with its cosmic rays replaced, ADU.
     """
 
     parameters: Parameters
@@ -84,27 +84,27 @@ class Detection:
 
     @property
     def statistics(self) -> Statistics:
-        """min2d, median2d, mean2d and max2d of the exposures as they were compared."""
+        """Order statistics of the exposures as they were compared."""
         return self.observation.statistics
 
     @property
     def flux(self) -> FluxFactors:
-        """Flux of each exposure."""
+        """Flux factor of each exposure."""
         return self.observation.flux
 
     @property
     def exposure_model(self) -> ExposureModel | None:
-        """Differences and noise model fitted to the exposures; None where they were not fitted."""
+        """Fitted differences and noise model of the exposures; None if they were not fitted."""
         return self.observation.exposure_model
 
     @property
     def diagram(self) -> MedianMinimum | None:
-        """The Median-Minimum diagram; None where M.M.Cosmic did not take part."""
+        """The Median-Minimum diagram with its boundary; None if M.M.Cosmic did not take part."""
         return self.criterion if isinstance(self.criterion, MedianMinimum) else None
 
     @cached_property
     def quality(self) -> Quality:
-        """Checks of the result. They take a while, and are made when they are first asked for."""
+        """Checks of the result; they take a while and are made when they are first asked for."""
         return assess(
             self.observation,
             self.detector_hits.anywhere(),
@@ -120,26 +120,26 @@ class Detection:
 
     @cached_property
     def problematic(self) -> Features:
-        """Groups of pixels masked in all exposures; codes are those of MEDIANCR, 0 outside it."""
+        """Features masked in all exposures, with the codes of MEDIANCR (0 outside of it)."""
         return Features.where(self.masks.crmasks.all(axis=0), self.codes)
 
     @property
     def code_meanings(self) -> dict[int, str]:
-        """What each code of a pixel means in this run, in words."""
+        """Meaning of each code of a pixel in this detection, in words."""
         method = self.parameters.general.method
         title = REGISTRY[method.detector].block.title if method.detector else None
         return code_meanings(title, method.label)
 
     def used(self) -> dict[str, Any]:
-        """Values of the parameters that the run measured or drew, by their names."""
+        """Return the parameters that the run measured or drew at random, by their names."""
         used = self.diagram.used() if self.diagram else {}
         return used | ({"flux_factor": list(self.flux.factors)} if self.flux.measured else {})
 
     def findings(self) -> dict[str, str]:
-        """Values that the run measured or drew, rounded for people, by their names."""
+        """Return the measured or randomly drawn values as rounded text, by their names."""
         found = self.used()
         if self.parameters.mm.mm_seed is not None:
-            found.pop("mm_seed", None)  # it was given
+            found.pop("mm_seed", None)  # the user gave it: it is no result
         texts = {
             name: str(value if isinstance(value, int) else np.round(value, 4).tolist())
             for name, value in found.items()
@@ -152,10 +152,10 @@ class Detection:
         return texts
 
     def repeating(self) -> Parameters:
-        """Make the parameters that give the same masks again, without a person."""
+        """Return the parameters that give the same masks again, without interaction."""
         used = self.used()
         if "mm_xy_offsets" in used:
-            used["mm_crosscorr_region"] = None  # where they were measured
+            used["mm_crosscorr_region"] = None  # the measured offsets replace it
         if np.isinf(used.get("mm_nbinom_shape", 0)):
             del used["mm_nbinom_shape"]
             used["mm_photon_distribution"] = "poisson"
@@ -168,23 +168,28 @@ class Detection:
         noise: Noise | None = None,
         resources: Resources = ALL_PROCESSORS,
     ) -> dict[str, Combination]:
-        """Combine the exposures with these masks, as the parameters ask for.
+        """Combine the exposures with these masks, with the parameters of the detection.
 
-        Where the exposures were matched, the noise that gives the variance of single values is
-        that of the fitted model; where they were divided by flux factors, so is the noise.
+        The variance of a single value is that of the fitted noise model, if there is one. If the
+        exposures were divided by flux factors, so is the noise.
 
         Parameters
         ----------
         stack, noise : Stack, Noise, optional
-            Not needed, since the detection holds both. They are accepted from callers that
-            still give what they gave to `detect`.
+            The stack and the noise that `detect` was given. They may be left out, since the
+            detection holds both.
         resources : Resources, optional
-            What may be used; the result does not depend on it.
+            Computing resources; the result does not depend on them.
+
+        Returns
+        -------
+        dict of Combination
+            The combinations by their names in `crdetect.combine.COMBINATIONS`.
 
         Raises
         ------
         InputError
-            If the stack or the noise is not the one that was given to `detect`.
+            If the stack or the noise is another one than `detect` was given.
         """
         self._check_given(stack, noise)
         general, observation = self.parameters.general, self.observation
@@ -204,12 +209,12 @@ class Detection:
             stack.exposures, given.exposures, equal_nan=True
         ):
             raise InputError(
-                "combine: these are not the exposures that the masks were made of; leave the "
+                "combine: these are not the exposures from which the masks were made; leave the "
                 "stack out, since the detection holds it"
             )
         if noise is not None and noise != self.observation.noise:
             raise InputError(
-                "combine: this is not the noise that the masks were made with; leave it out, "
+                "combine: this is not the noise with which the masks were made; leave it out, "
                 "since the detection holds it"
             )
 
@@ -231,14 +236,14 @@ def detect(
     noise : Noise
         Gain (e/ADU) and read noise (ADU).
     parameters : Parameters
-        Method and thresholds.
+        Method, thresholds and selections of pixels.
     workers : int or Resources, optional
-        How many processors may be busy at a time; by default all that the process may use. The
-        result does not depend on it.
+        Number of processors that may be busy at a time; by default all that the process may use.
+        The result does not depend on it.
     progress : callable, optional
-        Called with the name of each step as it begins.
+        Function that is called with the name of each step as it begins.
     boundary : Boundary, optional
-        Boundary of an earlier run, taken instead of a new one.
+        Boundary of an earlier run, which is used instead of a newly fitted one.
 
     Returns
     -------
@@ -258,18 +263,18 @@ def detect(
 @by_value
 @dataclass(frozen=True)
 class Prepared:
-    """What is known of the exposures before they are compared.
+    """Exposures with their statistics, differences and single-image hits, ready to be compared.
 
     Attributes
     ----------
     observation : Observation
-        The exposures, and how they differ.
+        The exposures, and the differences between them.
     detector_hits : DetectorHits
-        What the detector of one image found.
+        Pixels that the detector of one image flagged in each image.
     resources : Resources
-        What may be used; the result does not depend on it.
+        Computing resources; the result does not depend on them.
     progress : callable
-        Called with the name of each step as it begins.
+        Function that is called with the name of each step as it begins.
     """
 
     observation: Observation
@@ -278,14 +283,14 @@ class Prepared:
     progress: Progress
 
     def compare(self, parameters: Parameters, boundary: Boundary | None = None) -> Criterion | None:
-        """Make the criterion that ``crmethod`` asks for; None where it names a detector alone.
+        """Make the criterion that ``crmethod`` names; None if it names a detector alone.
 
         Parameters
         ----------
         parameters : Parameters
-            Those of the criterion.
+            Parameters of the criterion.
         boundary : Boundary, optional
-            Boundary of an earlier run, taken instead of a new one.
+            Boundary of an earlier run, which is used instead of a newly fitted one.
         """
         kind = CRITERIA.get(parameters.general.criterion)
         if kind is None:
@@ -301,10 +306,10 @@ class Prepared:
         Parameters
         ----------
         criterion : Criterion or None
-            None where a detector works alone.
+            Criterion that compares the exposures; None if a detector works alone.
         parameters : Parameters
-            Those that `prepare` was given, or others that differ in what the user decides about
-            pixels, in dilations and in the diagram.
+            Parameters that `prepare` was given. They may differ in the pixels and regions that the
+            user selects, in dilations, and in the parameters of the diagram.
         """
         self.progress("flagging")
         observation, found = self.observation, self.detector_hits
@@ -340,7 +345,7 @@ class Prepared:
     def _detect_in_meancr(
         self, parameters: Parameters, crmasks: np.ndarray, auxclean: np.ndarray
     ) -> np.ndarray:
-        """Run the detector of one image on the mean of the unmasked exposures."""
+        """Flag pixels of the mean of the unmasked exposures with the detector of one image."""
         observation = self.observation
         if parameters.general.detector is None:
             return np.zeros(observation.stack.shape, bool)
@@ -356,14 +361,15 @@ def prepare(
     stack: Stack,
     noise: Noise,
     parameters: Parameters,
-    resources: Resources = ALL_PROCESSORS,
+    workers: int | Resources | None = None,
     progress: Progress = _logger.debug,
 ) -> Prepared:
-    """Do what comes before the exposures are compared: statistics, flux, detector of one image.
+    """Compute statistics, measure differences and run the detector of one image.
 
-    `detect` goes on with `Prepared.compare` and `Prepared.flag`; its arguments are the same,
-    but for the resources.
+    `detect` does this first and continues with `Prepared.compare` and `Prepared.flag`. The
+    arguments are those of `detect`.
     """
+    resources = Resources.of(workers)
     check(stack, noise, parameters)
     observation = observe(stack, noise, parameters, resources, progress)
     hits = detect_in_each_image(observation, parameters, resources, progress)
@@ -371,15 +377,15 @@ def prepare(
 
 
 def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
-    """Check that parameters fit the exposures, before any work is done.
+    """Check that the parameters fit the exposures, before any work is done.
 
     Raises
     ------
     InputError
-        If the exposures are tiny, a map has another shape, a region or pixel lies outside the
-        image, there is another number of flux factors or offsets than of exposures,
-        ``mm_cr_coincidences`` is too large, the diagram cannot be computed, or the detector is not
-        installed.
+        If there are too few exposures, they are too small, a map has another shape, a region or
+        pixel is not inside the image, the number of flux factors or offsets is not that of the
+        exposures, ``mm_cr_coincidences`` is too large, the diagram cannot be computed, parameters
+        contradict each other, or the detector is not installed.
     """
     make_detector(parameters).check(stack.shape)
     noise.check_shape(stack.shape)
@@ -389,19 +395,20 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
     if len(stack) < fewest:
         raise InputError(
             f"crmethod: {general.crmethod} needs at least {fewest} exposures, not {len(stack)}; "
-            "accepted for two: joint, joint_lacosmic and its like"
+            "accepted for two: joint, or joint with a detector, as joint_lacosmic"
         )
     factors = general.flux_factor
     if isinstance(factors, tuple) and len(factors) != len(stack):
         raise InputError(
-            f"flux_factor has {len(factors)} values for {len(stack)} exposures: one each is needed"
+            f"flux_factor has {len(factors)} values for {len(stack)} exposures: each "
+            "exposure needs one"
         )
     region_mask(general.flux_factor_regions, shape, "flux_factor_regions")
     if general.criterion is not None:
         CRITERIA[general.criterion].check(stack, parameters)
     if parameters.models_exposures and general.divides_by_flux:
         raise InputError(
-            "joint detection and mm_synthetic: adaptive find out by themselves how fluxes differ: "
+            "joint detection and mm_synthetic: adaptive fit the fluxes of the exposures: "
             "set apply_flux_factor_to: simulated, or flux_factor: none"
         )
     replaced = general.pixels_to_be_replaced_by_local_median or ()
@@ -410,7 +417,7 @@ def check(stack: Stack, noise: Noise, parameters: Parameters) -> None:
 
 
 def _selections(parameters: Parameters, shape: tuple[int, int]) -> tuple[Selection, Selection]:
-    """Mark the pixels that the user decides about: in all masks, and in MEDIANCR."""
+    """Make the selection of the user for all masks but MEDIANCR, and that for MEDIANCR."""
 
     def marked(name: str) -> np.ndarray:
         return pixel_mask(getattr(parameters.general, name), shape, name)
@@ -425,7 +432,7 @@ def _selections(parameters: Parameters, shape: tuple[int, int]) -> tuple[Selecti
 @by_value
 @dataclass(frozen=True)
 class _Flagging:
-    """The rule by which a pixel of an image is flagged, from what each method found."""
+    """The rule that joins the hits of both methods in the final mask of an image."""
 
     observation: Observation
     selection: Selection
@@ -433,7 +440,18 @@ class _Flagging:
     dilation: int
 
     def hits(self, which: str | int, aux: np.ndarray) -> Hits:
-        """Bring both methods together for one image: median2d, mean2d or an exposure's index."""
+        """Return the pixels that each method flags in an image, without the excluded ones.
+
+        A feature of the detector of one image is dropped unless it contains a pixel beyond the
+        threshold of the criterion.
+
+        Parameters
+        ----------
+        which : str or int
+            The image: ``median2d``, ``mean2d``, or the index of an exposure.
+        aux : (rows, columns) array of bool
+            Pixels of the image that the detector of one image flags.
+        """
         detectable = self.observation.statistics.detectable
         aux = self.selection.detectable(aux & detectable)
         if self.criterion is None:
@@ -446,7 +464,7 @@ class _Flagging:
         return Hits(aux, self.selection.detectable(grown & detectable & present))
 
     def complete(self, hits: Hits) -> np.ndarray:
-        """Apply the user's decisions and the global dilation."""
+        """Make the final mask with the selection of the user and the global dilation."""
         complete = self.selection.complete(hits.union, self.dilation)
         return complete & self.observation.statistics.detectable
 
@@ -454,7 +472,7 @@ class _Flagging:
 def _fill_what_aux_missed(
     auxclean: np.ndarray, mediancr: np.ndarray, aux: np.ndarray
 ) -> np.ndarray:
-    """Replace the pixels of MEDIANCR that the detector did not find, hence did not clean."""
+    """Replace the pixels of MEDIANCR that the detector did not flag and therefore did not clean."""
     missed = mediancr & ~aux
     return (
         np.where(missed, masked_median(auxclean, mediancr), auxclean) if missed.any() else auxclean

@@ -1,4 +1,4 @@
-"""The content of products: masks and combined images as FITS, features as CSV."""
+"""Content of the products: masks and combined images as FITS, features as CSV."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from crdetect.tables import (
 from crdetect.verdict import Quality
 
 CSV_COLUMNS = ("CR_number", "X_pixel", "Y_pixel", "Mask_value")
+"""Columns of the tables of features: number of the feature, FITS pixel, and code of the pixel."""
 
 # ---------------------------------------------------------------------------------------------
 # crmasks.fits
 
 
 def masks_by_name(masks: Masks) -> dict[str, np.ndarray]:
-    """Name the masks as the extensions of ``crmasks.fits``, in their order."""
+    """Return the masks by the names of their extensions in ``crmasks.fits``, in their order."""
     named = {"MEDIANCR": masks.mediancr, "MEANCRT": masks.meancrt}
     named |= {f"CRMASK{i}": mask for i, mask in enumerate(masks.crmasks, start=1)}
     return named | {"MEANCR": masks.meancr}
@@ -46,7 +47,7 @@ def crmasks_hdul(
     exposures: Sequence[Identity] = (),
     identifier: str | None = None,
 ) -> fits.HDUList:
-    """Make ``crmasks.fits``.
+    """Make the content of ``crmasks.fits``.
 
     Parameters
     ----------
@@ -55,12 +56,12 @@ def crmasks_hdul(
     quality : Quality
         Checks of the result, for QUALITY and HISTORY.
     header : astropy.io.fits.Header
-        Of the first exposure: DATE-OBS, INSTRUME, OBJECT and the UUIDs of all exposures
-        (`Exposures.header`) come from it.
+        Header of the first exposure with the UUIDs of all exposures (`Exposures.header`), from
+        which DATE-OBS, INSTRUME, OBJECT and the UUIDs are copied.
     history : sequence of str
-        Lines on the input, put before the parameters.
+        Lines on program and input, which HISTORY holds before the parameters.
     exposures : sequence of Identity
-        The exposures, to be checked when the masks are used.
+        Identities of the exposures, which are checked when the masks are used.
     identifier : str, optional
         UUID of the masks; a new one by default.
 
@@ -68,8 +69,9 @@ def crmasks_hdul(
     -------
     astropy.io.fits.HDUList
         Primary without data; MEDIANCR, MEANCRT, CRMASK1…N, MEANCR (uint8, 0 or 1); AUXCLEAN
-        (float32); RPMEDIAN where asked for; MMBOUND where M.M.Cosmic took part; NOISE where the
-        exposures were matched; EXPOSURES where they are told; PARAMS.
+        (float32); RPMEDIAN if pixels are to be replaced by a local median; MMBOUND if M.M.Cosmic
+        took part; NOISE if the exposures were matched; EXPOSURES if their identities are given;
+        PARAMS.
     """
     general = detection.parameters.general
     hdul = fits.HDUList([_primary(header, detection.flux.factors, identifier)])
@@ -105,7 +107,7 @@ def _primary(
     if "DATE-OBS" in header:
         hdu.header["DATE-OBS"] = (header["DATE-OBS"], "of the first exposure")
     else:
-        hdu.header["DATE-OBS"] = (now, "creation: the exposures have none")
+        hdu.header["DATE-OBS"] = (now, "time of creation: exposures have no DATE-OBS")
     for key in ("INSTRUME", "OBJECT", *header["UUID?*"]):
         if key in header:
             hdu.header[key] = header[key]
@@ -115,7 +117,7 @@ def _primary(
 
 
 def printable(line: str) -> str:
-    """Make a line fit for a FITS header: ASCII."""
+    """Convert a line to ASCII, since FITS headers hold nothing else."""
     return line.replace("–", "-").encode("ascii", "backslashreplace").decode()
 
 
@@ -126,9 +128,17 @@ def printable(line: str) -> str:
 def combined_hdul(
     combination: Combination, header: fits.Header, history: Sequence[str]
 ) -> fits.HDUList:
-    """Make a ``combined_*.fits``: float32 with the first exposure's header, VARIANCE and MAP.
+    """Make the content of a ``combined_*.fits``: the image, VARIANCE and MAP.
 
-    Its UUID is a new one: it is no exposure.
+    Parameters
+    ----------
+    combination : Combination
+        The combined image, ADU.
+    header : astropy.io.fits.Header
+        Header of the first exposure with the UUIDs of all exposures (`Exposures.header`). The
+        image gets a new UUID of its own.
+    history : sequence of str
+        Lines for the HISTORY cards.
     """
     primary = fits.PrimaryHDU(_big_endian(combination.value), header=header.copy())
     primary.header["UUID"] = (str(uuid.uuid4()), "identifier of this image")
@@ -144,7 +154,7 @@ def combined_hdul(
 
 
 def _big_endian(image: np.ndarray) -> np.ndarray:
-    """Copy an image as FITS stores it: else astropy turns it round in place while it writes."""
+    """Copy an image in the byte order of FITS; astropy would swap the bytes of the original."""
     return image.astype(image.dtype.newbyteorder(">"))
 
 
@@ -153,12 +163,12 @@ def _big_endian(image: np.ndarray) -> np.ndarray:
 
 
 def features_csv(features: Features, name: str) -> str:
-    """Write the pixels of the features of one class as CSV text."""
+    """Return the pixels of the features of one class as CSV text."""
     return _csv_text(features.of_class(name))
 
 
 def problematic_csv(features: Features) -> str:
-    """Write the pixels masked in all exposures as CSV text."""
+    """Return the pixels masked in all exposures as CSV text."""
     return _csv_text(features.rows())
 
 

@@ -1,10 +1,14 @@
-"""Gain, read noise, bias and saturation: from requirements, an instrument profile, or a header.
+"""Gain, read noise, bias and saturation, from requirements, an instrument profile or a header.
 
-A profile is one of numina's JSON files. Its properties ``gain`` (e/ADU), ``rdnoise`` (electrons),
-``bias`` and ``saturation`` (ADU, as in the files) are numbers or keys of the header, of the
-instrument itself or of its component ``detector``. Where amplifiers differ, ``amplifiers`` lists
-their regions, and ``gain1``, ``rdnoise1``… are those of the first of them. A profile whose keys in
-``recognised_by`` the header has is taken by itself.
+An instrument profile is a JSON file of numina. The instrument or its component ``detector`` has the
+properties ``gain`` (e/ADU), ``rdnoise`` (electrons), ``bias`` and ``saturation`` (ADU, as in the
+files); each is a number or the name of a key of the header. If amplifiers differ, ``amplifiers``
+lists their regions, and ``gain1``, ``rdnoise1`` and so on are the values of each amplifier.
+
+A profile is selected automatically if the header matches all its ``recognised_by`` entries.
+
+In the docstrings of this module an *observing block* is numina's description of the frames and of
+how to reduce them. It is not a block of parameters (`crdetect.schema.block.Block`).
 """
 
 from __future__ import annotations
@@ -27,10 +31,10 @@ from crdetect.schema.block import Block, parameter
 from crdetect.schema.kinds import AnyOrFile, NumberOrFile, PositiveOrFile
 
 INSTRUMENT = "CRDETECT"
-"""Name of the instrument, in each of its profiles."""
+"""Name of the instrument in numina, which all profiles for crdetect have."""
 
 GENERIC = "c5f9de80-1a87-419d-a8e5-9c207d680bc0"
-"""UUID of the profile for instruments that are not known."""
+"""UUID of the generic profile, for instruments that no other profile recognises."""
 
 _PROPERTIES = {
     "gain": ("gain", "GAIN"),
@@ -38,11 +42,15 @@ _PROPERTIES = {
     "bias": ("bias", None),
     "saturation": ("saturation", None),
 }
-"""Property of a profile, and the key looked for where no profile tells."""
+"""Property in a profile, and key of the header that is read if the profile has no such property."""
 
 
-class BlockInputs(Inputs):
-    """What to read, where the frames are those of an observing block."""
+class ObservingBlockInputs(Inputs):
+    """Inputs of an observing block: extension, gain, read noise and bias of its frames.
+
+    They are the inputs of a params file, except that the images are the frames of the observing
+    block, and that gain, read noise and bias may come from the instrument profile or the header.
+    """
 
     images: tuple[str, ...] = ()
     gain: PositiveOrFile | None = parameter(
@@ -68,7 +76,15 @@ class BlockInputs(Inputs):
 @by_value
 @dataclass(frozen=True)
 class Known:
-    """A number or a map of numbers, and where it comes from."""
+    """Known value of a quantity of the detector, and its origin.
+
+    Attributes
+    ----------
+    value : float or (rows, columns) array
+        A number or a map.
+    origin : str
+        Where the value was found: requirement, property of a profile, or key of the header.
+    """
 
     value: float | np.ndarray
     origin: str
@@ -79,31 +95,40 @@ class Known:
 
 
 def known_of(
-    inputs: BlockInputs, profile: Any, header: fits.Header, shape: tuple[int, int], folder: Path
+    inputs: ObservingBlockInputs,
+    profile: Any,
+    header: fits.Header,
+    shape: tuple[int, int],
+    folder: Path,
 ) -> dict[str, Known]:
-    """Find gain (e/ADU), rnoise (ADU), bias (ADU), and saturation (ADU) where it is known.
+    """Find gain (e/ADU), rnoise (ADU), bias (ADU), and saturation (ADU) if it is known.
 
-    The requirement comes first, then the instrument profile, then GAIN or RDNOISE in the first
-    exposure's header, be it that of the primary or of the image's extension. Profile and header
-    give the read noise in electrons, as is usual there, the requirement ``rnoise`` gives it in ADU.
+    A value is taken from the requirements, else from the instrument profile, else from GAIN or
+    RDNOISE in the header of the first exposure. Profile and header give the read noise in
+    electrons, as is usual there; it is divided by the gain. The requirement ``rnoise`` is in ADU.
 
     Parameters
     ----------
-    inputs : BlockInputs
+    inputs : ObservingBlockInputs
         Requirements.
     profile : numina.instrument.generic.InstrumentGeneric
-        The profile, as the observing block has it.
+        The instrument profile of the observing block.
     header : astropy.io.fits.Header
-        Of the first exposure.
+        Header of the first exposure, of the primary and of the image's extension.
     shape : tuple of int
         Rows and columns of the exposures.
     folder : Path
-        Where the names of files with maps start from.
+        Folder to which the names of files with maps refer.
+
+    Returns
+    -------
+    dict of Known
+        The values by the names ``gain``, ``rnoise``, ``bias`` and ``saturation``.
 
     Raises
     ------
     InputError
-        If gain or read noise is not known, or a value is no number in range.
+        If gain or read noise is not known, or if a value is not a number or out of range.
     """
     given = required(inputs, folder)
     found = {
@@ -120,14 +145,22 @@ def known_of(
     if missing:
         raise InputError("; ".join(missing))
     if "rnoise" in found:
-        with np.errstate(all="ignore"):  # a gain of 0 in a map is found out later
+        with np.errstate(all="ignore"):  # a gain of 0 in a map is refused later, by Noise
             rnoise = found["rnoise"].value / known["gain"].value
         known["rnoise"] = Known(rnoise, f"{found['rnoise'].origin}, divided by gain")
     return {name: known[name] for name in _PROPERTIES if name in known}
 
 
 def required(inputs: Block, folder: Path) -> dict[str, Known]:
-    """Take what the requirements give of gain, rnoise and bias."""
+    """Return gain, rnoise and bias as far as the requirements give them.
+
+    Parameters
+    ----------
+    inputs : Block
+        Requirements.
+    folder : Path
+        Folder to which the names of files with maps refer.
+    """
     given = inputs.model_dump(include={"gain", "rnoise", "bias"})
     return {
         name: Known(number_or_map(value, folder, name), f"requirement {name}")
@@ -139,12 +172,21 @@ def required(inputs: Block, folder: Path) -> dict[str, Known]:
 def with_saturation(
     parameters: Parameters, known: Mapping[str, Known], given: Mapping[str, Any]
 ) -> Parameters:
-    """Put the saturation of a profile in ``la_satlevel``, unless that was given.
+    """Set ``la_satlevel`` to the saturation level of the profile, unless it was given.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The parameters of the run.
+    known : mapping
+        Values that `known_of` found.
+    given : mapping
+        Parameters that the user gave, by their names.
 
     Raises
     ------
     InputError
-        If the bias is above it.
+        If the bias is above the saturation level.
     """
     if "saturation" not in known or "la_satlevel" in given:
         return parameters
@@ -174,7 +216,10 @@ def _look_up(name: str, profile: Any, header: fits.Header, shape: tuple[int, int
 def _of_amplifiers(
     name: str, profile: Any, header: fits.Header, shape: tuple[int, int], regions: Any
 ) -> Known | None:
-    """Take one number for each amplifier; a map, where they differ."""
+    """Find the value of each amplifier; make a map if they differ.
+
+    None is returned if an amplifier has no value.
+    """
     prop, _ = _PROPERTIES[name]
     if not isinstance(regions, Sequence):
         raise InputError(f"amplifiers of the instrument profile must be a list, not {regions!r}")
@@ -186,13 +231,16 @@ def _of_amplifiers(
 
 
 def _property(profile: Any, name: str, header: fits.Header) -> tuple[Any, str]:
-    """Find a property of the instrument or of its detector; None, where there is none."""
+    """Find a property of the instrument or of its detector; return its value and its origin.
+
+    The value is None if there is no such property.
+    """
     about = getattr(getattr(profile, "origin", None), "description", None)
     by = "instrument profile" + (f" '{about}'" if about else "")
     for device in _devices(profile):
         try:
             value = getattr(device, name, None)
-        except KeyError:  # it depends on something that has no such value
+        except KeyError:  # the property depends on a value that numina does not know
             continue
         if value is not None:
             mapping = getattr(inspect.getattr_static(device, name), "mapping", None)
@@ -229,7 +277,7 @@ def _number(value: Any, origin: str, name: str) -> float:
 def _paint(
     regions: Any, numbers: list[float], shape: tuple[int, int], origin: str
 ) -> float | np.ndarray:
-    """Give each amplifier's region (FITS pixels) its number."""
+    """Make a map from the regions of the amplifiers (FITS pixels) and their values."""
     if len(set(numbers)) == 1:
         return numbers[0]
     painted = np.full(shape, np.nan, np.float32)
@@ -243,8 +291,8 @@ def _paint(
         ) from error
     if whole != shape or np.isnan(painted).any():
         raise InputError(
-            f"{origin}: the amplifiers {regions} are not those of exposures of "
-            f"{shape[0]} × {shape[1]} pixels (rows × columns); give gain and rnoise as requirements"
+            f"{origin}: the amplifiers {regions} do not cover exposures of {shape[0]} × {shape[1]} "
+            "pixels (rows × columns); give gain and rnoise as requirements"
         )
     return painted
 
@@ -252,24 +300,24 @@ def _paint(
 def recognise(
     header: Mapping[str, Any], profiles: Iterable[Mapping[str, Any]], date: dt.datetime | None
 ) -> str:
-    """Find the profile of an exposure, by the keys of its header.
+    """Select the instrument profile of an exposure by keys of its header.
 
-    A profile tells them in its property ``recognised_by``: names of keys and their values. Of
-    several the one that asks for most keys counts, and of equals the first.
+    The property ``recognised_by`` of a profile maps keys to values, all of which must match. If
+    several profiles match, the one with most keys is selected, and the first of equals.
 
     Parameters
     ----------
     header : mapping
-        Of the exposure.
+        Header of the exposure.
     profiles : iterable of mappings
         The contents of all JSON files, each with numina's ``origin``.
     date : datetime or None
-        Of the exposure: a profile may be valid for a time only.
+        Date of the exposure, since profiles may be valid for a time only.
 
     Returns
     -------
     str
-        The profile's UUID; that of the generic one, where none is recognised.
+        UUID of the profile; that of the generic profile if none matches.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Quality of a result: checks of the masks, of the boundary, and of how far the exposures differ.
 
-The exposures are compared with what the parameters say of them: flux factors, offsets, photon
-statistics and read noise. The checks change no mask.
+The differences between the exposures are compared with those for which the parameters allow: flux
+factors, offsets, photon statistics and read noise. The checks change no mask.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def assess(
     Parameters
     ----------
     observation : Observation
-        The exposures, and what the parameters say of them.
+        The exposures, and how they differ according to the parameters.
     detected : (rows, columns) array of bool
         Pixels that the detector of one image flagged in the median or in any exposure.
     masks : Masks
@@ -225,7 +225,7 @@ def _model_checks(observation: Observation, model: ExposureModel) -> Iterator[Ch
 
 @dataclass(frozen=True)
 class _Advice:
-    """What the user can do about exposures that differ, beyond what the parameters do already.
+    """Advice to the user about exposures that differ, apart from parameters that are used already.
 
     Attributes
     ----------
@@ -239,17 +239,20 @@ class _Advice:
     def wide(self) -> bool:
         """Whether the photon statistics allow for differences of any kind."""
         general, mm = self.parameters.general, self.parameters.mm
-        return general.uses_mm and mm.mm_photon_distribution == "nbinom"
+        return general.criterion == "mm" and mm.mm_photon_distribution == "nbinom"
 
     @property
     def single(self) -> bool:
         """Whether the expected signal of each exposure comes from that exposure alone."""
-        return self.parameters.general.uses_mm and self.parameters.mm.mm_synthetic == "single"
+        return (
+            self.parameters.general.criterion == "mm"
+            and self.parameters.mm.mm_synthetic == "single"
+        )
 
     @property
     def worst(self) -> Verdict:
         """The worst verdict on differences of flux or position."""
-        harmless = self.wide or self.single or not self.parameters.general.uses_mm
+        harmless = self.wide or self.single or self.parameters.general.criterion != "mm"
         return Verdict.PARTIAL if harmless else Verdict.BAD
 
     def __call__(self, first: str = "", kappa: float | None = None) -> str:
@@ -263,7 +266,7 @@ class _Advice:
             Measured shape κ of the negative binomial distribution.
         """
         uses = [first] if first else []
-        if self.parameters.general.uses_mm and not self.wide:
+        if self.parameters.general.criterion == "mm" and not self.wide:
             measured = "" if kappa is None else f" (here {kappa:.3g})"
             uses.append(f"mm_photon_distribution: nbinom with mm_nbinom_shape: auto{measured}")
         text = "The exposures are not equivalent"
@@ -284,7 +287,7 @@ def _flux_check(observation: Observation, usable: np.ndarray, advice: _Advice) -
     general = advice.parameters.general
     known = general.flux_factor is not None
     factor = "flux_factor: auto"
-    factor += "" if general.uses_mm else " with apply_flux_factor_to: original"
+    factor += "" if general.criterion == "mm" else " with apply_flux_factor_to: original"
     yield Check.of(
         f"flux of exposure {worst + 1} (which differs most) relative to the "
         + ("median and to its flux_factor" if known else "median"),
@@ -313,7 +316,7 @@ def _offset_check(
     distances = np.hypot(*(found.xy_px - expected).T)
     worst = int(np.argmax(distances))
     general, mm = advice.parameters.general, advice.parameters.mm
-    used = advice.single or mm.has_offsets or not general.uses_mm
+    used = advice.single or mm.has_offsets or general.criterion != "mm"
     y, x = (
         f"{part.start + 1}, {part.start + size}"
         for part, size in zip(region, images[0].shape, strict=True)
@@ -376,7 +379,7 @@ def _scatter_check(
     bright = max(float(np.percentile(np.mean(values, axis=0), _BRIGHT_PERCENT)), 0.0)
     photons = float(np.mean([np.mean(noise.variance_adu2(bright)) for noise in noises]))
     variances = [photons + bright**2 / shape for shape in (measured.value, expected)]
-    harmless = advice.single or not advice.parameters.general.uses_mm
+    harmless = advice.single or advice.parameters.general.criterion != "mm"
     yield Check.of(
         "scatter of bright pixels among the exposures relative to the expected noise",
         float(np.sqrt(variances[0] / variances[1])),

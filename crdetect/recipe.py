@@ -1,8 +1,12 @@
-"""The recipes of numina: an observing block in, masks and combined images out.
+"""Recipes of numina: they take an observing block, and return masks and combined images.
 
-The requirements are made from the schema in `crdetect.parameters`; numina passes their values on
-as they were given, and the schema judges them all at once when the recipe runs. Whatever is wrong
-with the input ends in one `numina.exceptions.ValidationError`, which numina shows as one line.
+The requirements of the recipes are made from the schema in `crdetect.parameters`. numina passes
+their values on unchanged, and the schema validates all of them when the recipe runs. All the faults
+of the input together raise one `numina.exceptions.ValidationError`, which numina shows as one line.
+
+In this module an *observing block* is numina's description of the frames and of how to reduce them;
+it is not a block of parameters (`crdetect.schema.block.Block`). The folder ``recipes`` holds no
+recipes: numina demands this name for the folder of default requirements.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ from crdetect.loader import AnyImage, StoppedByPerson
 from crdetect.methods import Method
 from crdetect.output import whole_or_nothing
 from crdetect.parameters import ALIASES, BLOCKS, Parameters
-from crdetect.profiles import BlockInputs, Known, known_of, recognise, with_saturation
+from crdetect.profiles import Known, ObservingBlockInputs, known_of, recognise, with_saturation
 from crdetect.run import DetectionRun, Run, run, run_with_masks
 from crdetect.schema.block import Block, is_none
 from crdetect.schema.kinds import Flag
@@ -58,18 +62,24 @@ from crdetect.stored import read_crmasks, read_masks_file
 
 
 class Default(str):
-    """Text of a default, shown to people. A value of this class was not given."""
+    """Text of the default of a requirement, which marks a value that the user did not give.
+
+    numina gives a recipe the default of a requirement if the user gives no value. The class
+    distinguishes it from a value of the user, even one of the same text, and ``numina
+    show-recipes`` prints it like any text.
+    """
 
     __slots__ = ()
 
 
 class Value(DataType):
-    """A value passed on as it was given.
+    """Data type of a requirement whose value numina passes on unchanged.
 
     Parameters
     ----------
     accepted : str
-        What the schema accepts, in words: ``numina show-recipes`` shows it as the type.
+        Text that says which values the schema accepts; ``numina show-recipes`` prints it as the
+        type.
     """
 
     def __init__(self, accepted: str = "anything"):
@@ -77,36 +87,39 @@ class Value(DataType):
         self.accepted = accepted
 
     def descriptive_name(self) -> str:
-        """Say what is accepted."""
+        """Return the text that says which values are accepted."""
         return self.accepted
 
 
 class CrMasks(DataProductMixin, DataFrameType):
-    """A ``crmasks.fits``."""
+    """Data type of a ``crmasks.fits``."""
 
     def __init__(self):
         super().__init__(datamodel=AnyImage)
 
     def _datatype_load(self, obj: Any) -> DataFrame | None:
-        # whatever stands there is taken as a file's name: build_recipe_input looks if it exists
+        # any text is taken for the name of a file; build_recipe_input checks that the file exists
         return None if is_none(obj) else DataFrame(filename=str(obj))
 
 
 class MasksRequirement(Requirement):
-    """Masks: named in the block, else of an earlier block, else found as any product.
+    """Requirement of masks, which are searched for in three places.
 
-    numina itself looks no further where a link to an earlier block leads nowhere.
+    They are a file that the observing block names, else the result of an earlier observing block,
+    else a product in the control file or in the database.
+
+    numina itself stops searching if there is no result of an earlier observing block.
     """
 
     def query(self, dal: Any, obsres: Any, options: Any = None) -> DataFrame:
-        """Search the masks."""
+        """Search for the masks."""
         try:
             return super().query(dal, obsres, options)
-        except (NoResultFound, OSError, ValueError):  # also results that were removed
+        except (NoResultFound, OSError, ValueError):  # the last two: results were removed
             return self.query_on_dal(dal, obsres)
 
     def query_on_ob(self, ob: Any) -> DataFrame:
-        """Take what the block names; an empty value names nothing."""
+        """Return the masks that the observing block names; an empty value names none."""
         value = super().query_on_ob(ob)
         if value is None:
             raise NoResultFound("the block names no masks")
@@ -114,7 +127,15 @@ class MasksRequirement(Requirement):
 
 
 def schema_input(*parameters: Described, **others: Requirement) -> type[RecipeInput]:
-    """Make the input of a recipe: the observing block, and parameters of the schema."""
+    """Make the input class of a recipe from parameters of the schema.
+
+    Parameters
+    ----------
+    *parameters : Described
+        Parameters that become requirements.
+    **others : Requirement
+        Other requirements, by their names.
+    """
     requirements = {"obresult": ObservationResultRequirement()} | others
     for parameter in parameters:
         unit = f", in {parameter.unit}" if parameter.unit else ""
@@ -132,11 +153,11 @@ CombinedResult = type(
     (RecipeResult,),
     {product.stem: Result(DataFrameType(AnyImage), product.holds) for product in COMBINED.values()},
 )
-"""Result of a recipe that combines exposures."""
+"""Result class of a recipe that combines exposures."""
 
 
-class CombinationInputs(BlockInputs):
-    """What to read, and if the masks may be of other exposures."""
+class CombinationInputs(ObservingBlockInputs):
+    """Inputs of an observing block that combines exposures with masks of an earlier run."""
 
     force: Flag = Field(
         False,
@@ -145,11 +166,12 @@ class CombinationInputs(BlockInputs):
 
 
 def described_inputs(model: type[Block]) -> list[Described]:
-    """Describe what a block tells beside the parameters; the images are its frames."""
+    """Describe the inputs of an observing block without ``images``, which are its frames."""
     return [item for item in describe_block(model) if item.name != "images"]
 
 
 SCHEMA = {item.name: item for block in BLOCKS.values() for item in describe_block(block)}
+"""Descriptions of all parameters, by their names."""
 
 # ---------------------------------------------------------------------------------------------
 # Recipes
@@ -158,20 +180,20 @@ SCHEMA = {item.name: item for block in BLOCKS.values() for item in describe_bloc
 @by_value
 @dataclass(frozen=True)
 class Job:
-    """An observing block, judged and read.
+    """An observing block whose requirements are valid, and whose frames were read.
 
     Attributes
     ----------
     rinput : numina.core.recipeinout.RecipeInput
-        As numina made it.
+        The input as numina made it.
     inputs : Block
-        What the block tells beside the parameters.
+        Inputs of the observing block: extension, gain, read noise, bias and the like.
     parameters : Parameters
-        Those given, and the defaults of the others.
+        Parameters that were given, and the defaults of the others.
     exposures : Exposures
         The frames.
     known : dict of Known
-        gain, rnoise, bias, and saturation where it is known.
+        gain, rnoise, bias, and saturation if it is known, with their origins.
     """
 
     rinput: RecipeInput
@@ -181,14 +203,14 @@ class Job:
     known: dict[str, Known]
 
     def history(self) -> list[str]:
-        """Lines for the HISTORY cards."""
+        """Return lines on the program, the frames and the detector, for the HISTORY cards."""
         lines = [f"crdetect {__version__}, by numina"]
         identities = enumerate(self.exposures.identities, start=1)
         lines += [f"- exposure {i}: {identity.name}" for i, identity in identities]
         return lines + [f"- {name} = {known}" for name, known in self.known.items()]
 
     def summary(self) -> dict[str, Any]:
-        """Tell exposures, gain, read noise, bias, saturation and their origin."""
+        """Return the exposures, and gain, read noise, bias and saturation with their origins."""
         exposures = [
             {"name": identity.name, "uuid": identity.identifier}
             for identity in self.exposures.identities
@@ -200,17 +222,17 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a block asks for beside its requirements.
+class InputNotes:
+    """Notes on the input of an observing block, kept until the recipe runs and reports faults.
 
     Attributes
     ----------
     others : dict
-        Values given under names that no requirement has.
+        Values that were given under names of no requirement.
     faults : list of str
-        What is wrong with the block, its control file and its masks.
+        What is wrong with the observing block, the control file and the masks.
     sources : dict of str
-        Where each parameter was given.
+        Where each parameter was given: observing block, control file or command line.
     """
 
     others: dict[str, Any] = field(default_factory=dict)
@@ -219,7 +241,7 @@ class Asked:
 
 
 def _too_few(frames: int, fewest: int) -> list[str]:
-    """Say how many frames a block must have, if it has fewer."""
+    """Return the fault of an observing block with too few frames; no fault if there are enough."""
     if frames >= fewest:
         return []
     text = {2: "two", 3: "three"}[fewest]
@@ -227,19 +249,24 @@ def _too_few(frames: int, fewest: int) -> list[str]:
 
 
 class SchemaRecipe(BaseRecipe):
-    """What the recipes share: values judged by the schema, and one line where input is wrong."""
+    """Base class of the recipes: the schema validates values, and faults make one line.
+
+    Attributes
+    ----------
+    model : type of Block
+        Class of the inputs of an observing block: extension, gain, read noise, bias and the like.
+    """
 
     datamodel = AnyImage()
     logger = logging.getLogger("numina.recipes.crdetect")
-    model: type[Block] = BlockInputs
-    """What a block tells beside the parameters."""
+    model: type[Block] = ObservingBlockInputs
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._asked = Asked()
+        self._notes = InputNotes()
 
     def build_recipe_input(self, ob: Any, dal: Any) -> RecipeInput:
-        """Build the input; names that no requirement has wait for `run`, which complains."""
+        """Build the input of the recipe, and note its faults, which `run` reports."""
         faults = self.look_at_block(ob, dal)
         faults += faults_of_control_file(ob, dal)
         warn_of_other_profiles(ob, dal)
@@ -249,15 +276,15 @@ class SchemaRecipe(BaseRecipe):
         rinput = super().build_recipe_input(ob, dal)
         faults += self.look_at_input(rinput)
         sources = {name: found["source"] for name, found in getattr(dal, "sources", {}).items()}
-        self._asked = Asked(others, faults, sources)
+        self._notes = InputNotes(others, faults, sources)
         return rinput
 
     def look_at_block(self, _ob: Any, _dal: Any) -> list[str]:
-        """Prepare a block before numina builds the input; return the faults found."""
+        """Prepare an observing block before numina builds the input; return its faults."""
         return []
 
     def look_at_input(self, _rinput: RecipeInput) -> list[str]:
-        """Look at the input that numina has built; return the faults found."""
+        """Check the input that numina has built; return its faults."""
         return []
 
     def run(self, rinput: RecipeInput) -> RecipeResult:
@@ -266,8 +293,8 @@ class SchemaRecipe(BaseRecipe):
         Raises
         ------
         numina.exceptions.ValidationError
-            With all that is wrong with the input, in one line; as StoppedByPerson, if a person
-            stopped the run.
+            If the input has faults, which the message names in one line; or, as StoppedByPerson, if
+            a person stopped the run.
         """
         block = rinput.obresult
         _print_as_numina_does()
@@ -278,11 +305,11 @@ class SchemaRecipe(BaseRecipe):
             raise ValidationError(f"block {block.id} ({block.mode}): {line}") from error
         except Stopped as stopped:
             raise StoppedByPerson(
-                f"block {block.id} ({block.mode}): stopped, no products"
+                f"block {block.id} ({block.mode}): a person stopped it, there are no products"
             ) from stopped
 
     def run_qc(self, recipe_input: RecipeInput, recipe_result: RecipeResult) -> RecipeResult:
-        """Give the result the verdict of its summary, and log the reasons."""
+        """Set the QC flag of the result from its summary, and log the reasons."""
         quality = recipe_result.summary["quality"]
         recipe_result.qc = QC[quality["verdict"]]
         for reason in quality["reasons"]:
@@ -291,33 +318,46 @@ class SchemaRecipe(BaseRecipe):
         return recipe_result
 
     def read(self, rinput: RecipeInput) -> Job:
-        """Judge the requirements, then read the frames."""
+        """Validate the requirements, then read the frames."""
         raise NotImplementedError
 
     def reduce(self, job: Job) -> RecipeResult:
-        """Do what the mode is for."""
+        """Reduce the frames of an observing block as its mode says."""
         raise NotImplementedError
 
     def given(self, rinput: RecipeInput, names: Iterable[str]) -> dict[str, Any]:
-        """Take the values of these names that someone gave."""
+        """Return the values that the user gave for these names."""
         values = {name: getattr(rinput, name) for name in names if name in self.requirements()}
         return {name: value for name, value in values.items() if not isinstance(value, Default)}
 
     @property
     def data_folder(self) -> Path:
-        """Where the names of frames start from."""
+        """Folder to which the names of frames refer."""
         return Path(self.runinfo.get("data_dir") or "")
 
-    def judge(self, rinput: RecipeInput) -> tuple[Block, Parameters]:
-        """Judge the requirements; all faults are told at once."""
-        others = dict(self._asked.others)
+    def validate(self, rinput: RecipeInput) -> tuple[Block, Parameters]:
+        """Validate the requirements.
+
+        Returns
+        -------
+        inputs : Block
+            Inputs of the observing block.
+        parameters : Parameters
+            Parameters of the run.
+
+        Raises
+        ------
+        InputError
+            If there are faults; the message names all of them.
+        """
+        others = dict(self._notes.others)
         aliases = {name for name in others if ALIASES.get(name) in self.requirements()}
         values = self.given(rinput, SCHEMA) | {name: others.pop(name) for name in aliases}
         n = len(rinput.obresult.frames)
         method = Method.parse(str(values.get("crmethod")))
         fewest = method.fewest_exposures if "crmethod" in self.requirements() else 2
         faults = _too_few(n, fewest)
-        faults += self._asked.faults
+        faults += self._notes.faults
         faults += [unknown_parameter(name, self.requirements()) for name in others]
         inputs, more = validate_block(self.model, self.given(rinput, self.model.model_fields))
         parameters, still_more = Parameters.parse(values)
@@ -327,9 +367,9 @@ class SchemaRecipe(BaseRecipe):
         return inputs, parameters
 
     def _tell_sources(self, values: Mapping[str, Any]) -> None:
-        """Tell where parameters were given; those of the block only to the log file."""
+        """Log where parameters were given; those of the observing block at level debug."""
         for name, value in values.items():
-            source = self._asked.sources.get(name, "block")
+            source = self._notes.sources.get(name, "block")
             level = logging.DEBUG if source == "block" else logging.INFO
             source += " or configs.yaml" if source == "control file" else ""
             self.logger.log(level, "%s = %s (from the %s)", name, json.dumps(value), source)
@@ -342,7 +382,7 @@ class SchemaRecipe(BaseRecipe):
         read: Sequence[tuple[np.ndarray, fits.Header]],
         known: dict[str, Known],
     ) -> Job:
-        """Stack images that were read; say where their noise and bias come from."""
+        """Make the exposures from the images, and log the origins of gain, read noise and bias."""
         for name, value in known.items():
             self.logger.info("%s = %s", name, value)
         values = {name: known[name].value for name in ("gain", "rnoise", "bias")}
@@ -352,23 +392,23 @@ class SchemaRecipe(BaseRecipe):
         return Job(rinput, inputs, parameters, exposures, known)
 
     def combined(self, finished: Run) -> dict[str, Any]:
-        """Make the combined frames, by the names of their results."""
+        """Return the combined images as FITS, by the names of their results."""
         return {
             product.stem: self.signed(finished.combined_hdul(name))
             for name, product in COMBINED.items()
         }
 
     def detect(self, job: Job) -> DetectionRun:
-        """Find the cosmic rays, and combine.
+        """Find the cosmic rays, and combine the exposures.
 
-        Tables of what was found (CSV), figures (PNG, PDF), the report and ``params_used.yaml`` go
-        to the work folder.
+        Tables of features (CSV), figures (PNG, PDF), the report and ``params_used.yaml`` are
+        written into the work folder.
         """
         finished = run(
             job.exposures,
             job.parameters,
             history=job.history(),
-            preamble="# These requirements of the block give the same masks again.\n",
+            preamble="# As requirements of the observing block these values give the same masks.\n",
             progress=self.logger.info,
             detect=detect_with_person,
         )
@@ -379,16 +419,16 @@ class SchemaRecipe(BaseRecipe):
         return finished
 
     def signed(self, hdul: fits.HDUList) -> fits.HDUList:
-        """Say in the header which recipe made a product."""
+        """Add keywords to the header of a product that say which recipe made it."""
         self.set_base_headers(hdul[0].header)
         return hdul
 
 
 class AnyInstrumentRecipe(SchemaRecipe):
-    """Reads images of any instrument; a profile tells what is known of it."""
+    """Recipe for images of any instrument, whose detector an instrument profile describes."""
 
     def look_at_block(self, ob: Any, dal: Any) -> list[str]:
-        """Give the block the profile whose keys the first frame has."""
+        """Select the instrument profile of the observing block by the header of its first frame."""
         try:
             _recognise_instrument(ob, dal)
         except InputError as error:
@@ -396,8 +436,8 @@ class AnyInstrumentRecipe(SchemaRecipe):
         return []
 
     def read(self, rinput: RecipeInput) -> Job:
-        """Judge the requirements, then read the frames."""
-        inputs, parameters = self.judge(rinput)
+        """Validate the requirements, then read the frames."""
+        inputs, parameters = self.validate(rinput)
         read = [_read_frame(frame, inputs.extnum) for frame in rinput.obresult.frames]
         image, header = read[0]
         profile = rinput.obresult.configuration
@@ -409,13 +449,13 @@ class AnyInstrumentRecipe(SchemaRecipe):
 class CrDetectionRecipe(AnyInstrumentRecipe):
     """Find the cosmic rays of equivalent exposures, and combine the exposures."""
 
-    RecipeInput = schema_input(*described_inputs(BlockInputs), *SCHEMA.values())
+    RecipeInput = schema_input(*described_inputs(ObservingBlockInputs), *SCHEMA.values())
     RecipeResult = CombinedResult
     crmasks = Result(CrMasks, "masks of cosmic rays")
     summary = Result(Value("a summary"), "masked pixels, features, gain and noise, quality")
 
     def reduce(self, job: Job) -> RecipeResult:
-        """Detect, and combine with what was found."""
+        """Find the cosmic rays, and combine the exposures with the masks."""
         finished = self.detect(job)
         return self.create_result(
             crmasks=self.signed(finished.crmasks_hdul()),
@@ -427,8 +467,8 @@ class CrDetectionRecipe(AnyInstrumentRecipe):
 class CrCombinationRecipe(AnyInstrumentRecipe):
     """Combine equivalent exposures with the masks of a ``crmasks.fits``.
 
-    What the masks were made with (``mm_cr_coincidences``, ``use_auxmedian``, pixels to be replaced
-    by a local median) is read from them; ``use_auxmedian`` in the requirements overrides it.
+    ``mm_cr_coincidences``, ``use_auxmedian`` and the pixels to be replaced by a local median are
+    those of the run that made the masks; the requirement ``use_auxmedian`` overrides its value.
     """
 
     model = CombinationInputs
@@ -441,10 +481,10 @@ class CrCombinationRecipe(AnyInstrumentRecipe):
     summary = Result(Value("a summary"), "the masks, gain and noise, quality")
 
     def look_at_input(self, rinput: RecipeInput) -> list[str]:
-        """Look if the masks are there before numina links or copies them."""
+        """Check that the masks exist, before numina links or copies them."""
         if rinput.crmasks is None:
             return [_NO_MASKS]
-        # as numina does: 'data/..' is the folder above, be data a link or not
+        # as numina does: 'data/..' is the folder above even if data is a link
         path = Path(os.path.normpath(self.data_folder / rinput.crmasks.filename))
         if path.is_file():
             return []
@@ -453,7 +493,7 @@ class CrCombinationRecipe(AnyInstrumentRecipe):
         return [fault]
 
     def reduce(self, job: Job) -> RecipeResult:
-        """Combine with the masks."""
+        """Combine the exposures with the masks."""
         frame = job.rinput.crmasks
         if frame.frame is None:
             stored = read_masks_file(Path(frame.filename))
@@ -485,7 +525,7 @@ _NO_MASKS = (
 
 
 def _recognise_instrument(ob: Any, dal: Any) -> None:
-    """Give a block the profile whose keys the first frame has, unless one was asked for."""
+    """Select the profile by the header of the first frame, unless the observing block names one."""
     if ob.requested_profile is not None or not ob.frames:
         return
     image = ob.frames[0].open()
@@ -500,10 +540,10 @@ def _recognise_instrument(ob: Any, dal: Any) -> None:
 
 
 def _print_as_numina_does() -> None:
-    """Let our messages on the console look like those of numina, from the same level on.
+    """Give the console handler of crdetect the level and the format of numina's.
 
-    numina gives the package of a recipe a handler that prints everything down to DEBUG; it takes
-    it away after the run. The file ``processing.log`` keeps everything.
+    numina gives the package of a recipe a handler that prints all messages down to DEBUG, and
+    removes it after the run. The file ``processing.log`` still gets all messages.
     """
     ours, numinas = (
         [handler for handler in logging.getLogger(name).handlers if _is_console(handler)]

@@ -1,13 +1,13 @@
-"""Computing resources: how many processors a run may keep busy, and pools of threads within that.
+"""Computing resources: the number of processors that a run may use, and pools of threads.
 
-A result never depends on them.
+No result depends on them.
 
 Four kinds of threads work in a run: those of the pools made here, those of OpenCV, those of OpenMP
 (astroscrappy) and those of BLAS. Together they keep at most ``workers`` processors busy:
 
 - Each thread of a run has a share of the processors. A pool divides the share of the thread that
   makes it among its own threads, so that a pool inside a pool does not multiply threads.
-- OpenMP has a limit for each thread. It is set to the thread's share.
+- OpenMP has a limit for each thread. It is set to the share of the thread.
 - OpenCV and BLAS have one limit for the whole process. Several runs in one process may ask for
   different limits at a time: the lowest one holds. After the last run the process has the limits
   that it had before the first. Meanwhile they apply to all other code of the process, too.
@@ -35,22 +35,23 @@ if TYPE_CHECKING:
 _CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 
+# Number of threads of BLAS. BLAS may split a sum among its threads: with a fixed number of threads
+# the last digits of a result cannot depend on the number of workers. One is enough, since the
+# matrices are small.
 _BLAS_THREADS = 1
-"""Matrices are small here, and BLAS may split a sum among its threads: with a fixed number of them
-the last digits of a result cannot depend on the number of workers."""
 
 _thread = threading.local()
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
-"""Calls a function with each item and returns what it returns, in the order of the items."""
+"""A function that calls a function with each item and returns the results in the order of items."""
 
 
 def available_processors() -> int:
     """Count the processors that this process may use, at least 1.
 
-    Those of the machine, less those that the affinity of the process excludes, and no more than
-    the quotas of its cgroups (containers, batch systems) allow; a part of a processor counts as
-    one.
+    They are the processors of the machine, less those that the affinity of the process excludes,
+    and no more than the quotas of its cgroups (containers, batch systems) allow. A fraction of a
+    processor counts as one.
     """
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
         number = os.process_cpu_count() or 1
@@ -62,20 +63,22 @@ def available_processors() -> int:
 
 
 def _cgroup_quotas() -> Iterator[float]:
-    """Find the processors allowed by each cgroup that holds the process, version 2 and 1."""
+    """Yield the quota, in processors, of each cgroup (version 1 or 2) that contains the process."""
     try:
         lines = _CGROUPS_OF_PROCESS.read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux, or hidden
+    except OSError:  # the system is not Linux, or hides the file
         return
     for line in lines:
         number, controllers, path = line.split(":", 2)
         if number == "0":
-            files, base = ("cpu.max",), _CGROUPS
+            files: tuple[str, ...] = ("cpu.max",)
+            base = _CGROUPS
         elif "cpu" in controllers.split(","):
             files, base = ("cpu.cfs_quota_us", "cpu.cfs_period_us"), _CGROUPS / controllers
         else:
             continue
-        # a quota limits what is below it; in a container the path may lead outside of what it sees
+        # A quota applies to all groups below it. In a container the path may lead outside of the
+        # visible tree, of which the root is read in any case.
         for folder in (base / path.strip("/"), *(base / path.strip("/")).parents):
             yield from _quota(folder, files)
             if folder == base:
@@ -83,13 +86,13 @@ def _cgroup_quotas() -> Iterator[float]:
 
 
 def _quota(folder: Path, files: tuple[str, ...]) -> Iterator[float]:
-    """Read the quota of a cgroup, in processors, if it has one."""
+    """Yield the quota of a cgroup, in processors, if it has one."""
     try:
         words = " ".join((folder / name).read_text(encoding="utf-8") for name in files).split()
         quota, period = float(words[0]), float(words[1])
-    except (OSError, ValueError, IndexError):  # no such cgroup here, or "max"
+    except (OSError, ValueError, IndexError):  # there is no such cgroup here, or its quota is "max"
         return
-    if quota > 0 and period > 0:  # version 1 has −1 for no limit
+    if quota > 0 and period > 0:  # in version 1 a quota of −1 means no limit
         yield quota / period
 
 
@@ -100,9 +103,9 @@ class Resources:
     Attributes
     ----------
     workers : int
-        How many processors may be busy at a time; all that the process may use by default.
+        Number of processors that may be busy at a time; by default all that the process may use.
     device : str
-        ``cpu``, ``cuda``, or ``auto``: a GPU if there is one. Only networks use it.
+        Device of networks: ``cpu``, ``cuda``, or ``auto`` for a GPU if there is one.
 
     Raises
     ------
@@ -119,17 +122,17 @@ class Resources:
 
     @classmethod
     def of(cls, workers: int | Resources | None) -> Resources:
-        """Make resources of a number of workers, or None for all that may be used."""
+        """Make resources from a number of workers; None stands for all available processors."""
         if isinstance(workers, Resources):
             return workers
         return cls() if workers is None else cls(workers)
 
     @property
     def threads(self) -> int:
-        """How many threads the calling thread may keep busy, itself included.
+        """Number of threads that the calling thread may keep busy, itself included.
 
-        ``workers``, or the share of the calling thread, where that is less: within `bounded` the
-        whole run keeps to the resources of the run, whatever its parts are given.
+        It is ``workers``, or the share of the calling thread if that is smaller: within `bounded`
+        the whole run keeps to the resources of the run, whatever resources its parts are given.
         """
         return min(self.workers, getattr(_thread, "share", self.workers))
 
@@ -139,19 +142,19 @@ class Resources:
         Parameters
         ----------
         function : callable
-            Called once with each item.
+            Function that is called once with each item.
         items : iterable
-            The items.
+            Arguments of the calls.
 
         Returns
         -------
         list
-            What the function returned, in the order of the items.
+            Results of the calls, in the order of the items.
 
         Notes
         -----
-        With one worker or one item all happens in the calling thread. An exception is raised
-        again here, after the calls that have begun are over.
+        With one worker or one item the function is called in the calling thread. An exception of
+        a call is raised here after all calls that had begun have ended.
         """
         items = list(items)
         with self.pool(len(items)) as in_threads:
@@ -159,18 +162,17 @@ class Resources:
 
     @contextmanager
     def pool(self, tasks: int | None = None) -> Iterator[Map]:
-        """Keep threads for several maps, one after the other.
+        """Keep a pool of threads for several maps, one after the other.
 
         Parameters
         ----------
         tasks : int, optional
-            The largest number of items of a map, where it is known: there are no more threads
-            than that.
+            Largest number of items of a map, if it is known: the pool has no more threads.
 
         Yields
         ------
         callable
-            Does what `map` does.
+            Function that calls a function with each item, as `map` does.
         """
         here = self.threads
         threads = here if tasks is None else min(here, tasks)
@@ -188,13 +190,13 @@ class Resources:
 
     @contextmanager
     def bounded(self) -> Iterator[None]:
-        """Hold the calling thread, and all it calls, to these resources.
+        """Limit the calling thread, and all that it calls, to these resources.
 
         Inside, `threads` of any `Resources` is at most ``workers``, OpenMP has as many threads,
-        OpenCV no more, and BLAS one. After it all limits are as before. May be nested, and may be
-        entered in several threads at a time: of the limits that belong to the process (OpenCV,
-        BLAS) the lowest holds then. What is loaded inside, with an OpenMP or a BLAS of its own,
-        is not limited until `bounded` is entered anew.
+        OpenCV has no more, and BLAS has one. Afterwards all limits are as before. The contexts may
+        be nested, and several threads may enter them at a time: the lowest of the limits that
+        belong to the process (OpenCV, BLAS) applies then. A library that is loaded inside, with an
+        OpenMP or a BLAS of its own, is not limited until `bounded` is entered anew.
         """
         before = getattr(_thread, "share", None)
         _thread.share = threads = self.threads
@@ -213,7 +215,7 @@ def _in_turn(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 
 def _begin(share: int, openmp: Sequence[LibController]) -> None:
-    """Begin a thread of a pool: give it its share."""
+    """Give a new thread of a pool its share of the processors."""
     _thread.share = share
     for library in openmp:
         library.set_num_threads(min(share, library.get_num_threads()))
@@ -221,7 +223,7 @@ def _begin(share: int, openmp: Sequence[LibController]) -> None:
 
 @contextmanager
 def _openmp_at_most(threads: int) -> Iterator[None]:
-    """Limit OpenMP in the calling thread."""
+    """Limit the number of OpenMP threads of the calling thread."""
     loaded = [(library, library.get_num_threads()) for library in _loaded("openmp")]
     for library, before in loaded:
         library.set_num_threads(min(threads, before))
@@ -233,14 +235,14 @@ def _openmp_at_most(threads: int) -> Iterator[None]:
 
 
 def _loaded(user_api: str) -> Sequence[LibController]:
-    """Find the libraries of one kind that are loaded now; takes less than a millisecond."""
+    """Find the loaded libraries of one kind, which takes less than a millisecond."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api=user_api).lib_controllers
 
 
 class _OpenCV:
-    """OpenCV, with the names that threadpoolctl has for other libraries."""
+    """OpenCV with the attributes that threadpoolctl gives to other libraries."""
 
     filepath = "cv2"
 
@@ -256,23 +258,23 @@ class _OpenCV:
 
 
 class _LimitOfProcess:
-    """A limit that belongs to the whole process: the lowest one that is asked for holds.
+    """A limit that belongs to the whole process: of several requests the lowest applies.
 
     Parameters
     ----------
     find : callable
-        Finds the libraries that have it, of which some may be loaded late.
+        Function that finds the libraries with this limit; some may be loaded late.
     """
 
     def __init__(self, find: Callable[[], Iterable[LibController | _OpenCV]]):
         self._find = find
         self._lock = threading.Lock()
         self._asked: list[int] = []
-        self._before: dict[str, tuple[Any, int]] = {}  # by file: library, and its own limit
+        self._before: dict[str, tuple[Any, int]] = {}  # file: (library, original limit)
 
     @contextmanager
     def at_most(self, threads: int) -> Iterator[None]:
-        """Ask for a limit until the context ends."""
+        """Request a limit until the context ends."""
         with self._lock:
             self._asked.append(threads)
             for library in self._find():
@@ -298,9 +300,10 @@ class _LimitOfProcess:
 
 
 def _free(library: Any) -> None:
-    """Let any thread set the limit: threadpoolctl leaves it to the first that did, from 3.8 on.
+    """Let any thread set the limit of a library.
 
-    The last to leave is often another one, and what it sets back would be ignored.
+    From version 3.8 on threadpoolctl accepts a limit only from the first thread that set one. The
+    thread that restores the original limit is often another one and would be ignored.
     """
     if hasattr(library, "clear_controlling_thread"):
         library.clear_controlling_thread(force=True)
@@ -310,4 +313,4 @@ _opencv = _LimitOfProcess(lambda: [_OpenCV()])
 _blas = _LimitOfProcess(lambda: _loaded("blas"))
 
 ALL_PROCESSORS = Resources()
-"""The resources of what is given no others: the processors that the process may use at import."""
+"""The default resources: all processors that the process may use when the package is imported."""

@@ -1,7 +1,8 @@
-"""One run, whoever asks for it: exposures and parameters in, a run out that writes itself.
+"""One run for all callers, from exposures and parameters to products.
 
 The command, the recipes of numina and the mode of MEGARA call `run` (or `run_with_masks`) and show
-the result in their own way. Nothing is read here, and nothing is printed.
+the result in their own way. This module reads no file and prints nothing; a `Run` writes its
+products into a folder.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ _logger = logging.getLogger(__name__)
 @by_value
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Exposures, masks and the images combined with them.
+    """The exposures, masks and combined images of a run.
 
     Attributes
     ----------
     exposures : Exposures
-        As they were read.
+        The exposures as they were read.
     masks : Masks
         The masks.
     uuid : str
@@ -59,9 +60,9 @@ class Run:
     history : tuple of str
         Lines on the program and its input, for the HISTORY cards.
     resources : Resources
-        What may be used; no product depends on it.
+        Computing resources; no product depends on them.
     progress : callable
-        Called with the name of each step as it begins.
+        Function that is called with the name of each step as it begins.
     """
 
     exposures: Exposures
@@ -80,12 +81,12 @@ class Run:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Lines on the program, its input and the masks, for products made with the masks."""
+        """Lines on the program, its input and the masks, for the HISTORY cards and the report."""
         return (*self.history, f"masks UUID: {self.uuid}")
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """The products that such a run may have."""
+        """The products that a run of this kind may have."""
         return tuple(product for product in CATALOGUE if product.shelf is Shelf.COMBINED)
 
     def combined_hdul(self, name: str) -> fits.HDUList:
@@ -93,15 +94,15 @@ class Run:
         return combined_hdul(self.combined[name], self.exposures.header, self.lines)
 
     def findings(self) -> dict[str, str]:
-        """Values that the run found, as text, by their names."""
+        """Return the values that the run measured or drew at random, as text, by their names."""
         return {}
 
     def remarks(self) -> list[str]:
-        """Sentences on what the run found."""
+        """Return sentences on the results of the run, for people."""
         return []
 
     def summary(self) -> dict[str, Any]:
-        """Plain values on the result: the masks, their pixels, and the quality."""
+        """Return a summary in plain values: UUID and pixel numbers of the masks, and quality."""
         return {
             "masks_uuid": self.uuid,
             "masked_pixels": {
@@ -117,14 +118,15 @@ class Run:
         Parameters
         ----------
         folder : Path
-            The folder. Files there are overwritten; see `crdetect.output.whole_or_nothing`.
+            Folder for the products. Files of the same names are overwritten; see
+            `crdetect.output.whole_or_nothing`.
         shelves : collection of Shelf, optional
-            Groups of products to write; all by default.
+            Groups of products that are written; by default all.
 
         Returns
         -------
         list of Path
-            The files.
+            The files that were written.
         """
         written = []
         for shelf in Shelf:
@@ -148,7 +150,7 @@ class Run:
             product, name, i = item
             product.write(self, folder / name, i)
 
-        if shelf is Shelf.COMBINED:  # large files, which threads write at once
+        if shelf is Shelf.COMBINED:  # these files are large: several threads write them at once
             self.resources.map(write, chosen)
         else:
             for item in chosen:
@@ -163,10 +165,10 @@ class DetectionRun(Run):
     Attributes
     ----------
     detection : Detection
-        What was detected.
+        Masks, and the intermediate results from which they were made.
     preamble : str
-        Lines of ``params_used.yaml`` before the requirements: a comment, and the input where a
-        params file has it.
+        Lines of ``params_used.yaml`` before the requirements: a comment, and the input if the
+        params file of the run has one.
     """
 
     detection: Detection
@@ -174,11 +176,11 @@ class DetectionRun(Run):
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """All products."""
+        """All products of the catalogue."""
         return CATALOGUE
 
     def crmasks_hdul(self) -> fits.HDUList:
-        """Make ``crmasks.fits``."""
+        """Make the FITS file of the masks (``crmasks.fits``)."""
         return crmasks_hdul(
             self.detection,
             self.quality,
@@ -190,41 +192,42 @@ class DetectionRun(Run):
 
     @cached_property
     def sheet(self) -> Sheet:
-        """What pages of features and the report are drawn from."""
+        """Images and masks from which pages of features and the report are drawn."""
         from crdetect.plots import Sheet
 
         return Sheet.of(self.detection, self.combined)
 
     def findings(self) -> dict[str, str]:
-        """Values that the run measured or drew, as text, by their names."""
+        """Return the values that the run measured or drew at random, as text, by their names."""
         return self.detection.findings()
 
     def remarks(self) -> list[str]:
-        """Sentences on how the exposures differ, where they were matched."""
+        """Return sentences on the differences between the exposures, if these were fitted."""
         model = self.detection.exposure_model
         return [] if model is None else model.summary()
 
     def summary(self) -> dict[str, Any]:
-        """Plain values on the result; also the features of each class, and measured parameters."""
+        """Return a summary in plain values, with numbers of features and measured parameters."""
         used = {name: str(value) for name, value in self.detection.used().items()}
         return super().summary() | {"features": self.detection.features.counts(), "used": used}
 
     def params_used(self) -> str:
-        """YAML text of the parameters that give the same masks again, without a person."""
+        """Return the parameters that give the same masks again without interaction, as YAML."""
         return self.preamble + requirements_text(self.detection.repeating())
 
 
 @by_value
 @dataclass(frozen=True, kw_only=True)
 class CombinationRun(Run):
-    """A run that combined exposures with masks made before.
+    """A run that combined exposures with masks of an earlier run.
 
     Attributes
     ----------
     uses_auxmedian : bool
-        Whether AUXCLEAN filled the masked pixels.
+        Whether AUXCLEAN, and not min2d, fills the masked pixels.
     forced : str or None
-        How the exposures differ from those of the masks, where they do and it was forced.
+        Differences between the exposures and those of the masks that the user chose to ignore;
+        None if there are none.
     """
 
     uses_auxmedian: bool
@@ -232,15 +235,15 @@ class CombinationRun(Run):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Lines on the program, its input and the masks."""
+        """Lines on the program, its input, the masks and ignored differences."""
         return (*super().lines, *self.remarks())
 
     def remarks(self) -> list[str]:
-        """Sentence on what was forced."""
+        """Return a sentence on the differences that the user chose to ignore, if there are any."""
         return [f"forced: {self.forced}"] if self.forced else []
 
     def summary(self) -> dict[str, Any]:
-        """Plain values on the result; also what fills masked pixels, and what was forced."""
+        """Return a summary in plain values, with the filling and ignored differences."""
         more = {"use_auxmedian": self.uses_auxmedian, "forced": self.forced}
         return super().summary() | more
 
@@ -256,27 +259,27 @@ def run(
     progress: Progress = _logger.debug,
     detect: Callable[..., Detection] = pipeline.detect,
 ) -> DetectionRun:
-    """Detect the cosmic rays of exposures, combine them, and judge the result.
+    """Detect the cosmic rays of exposures, combine the exposures and check the quality.
 
     Parameters
     ----------
     exposures : Exposures
-        As read.
+        The exposures as they were read.
     parameters : Parameters
-        Method and thresholds.
+        Method, thresholds and selections of pixels.
     history : sequence of str, optional
         Lines on the program and its input, for the HISTORY cards.
     preamble : str, optional
         Lines of ``params_used.yaml`` before the requirements.
     boundary : Boundary, optional
-        Boundary of an earlier run, taken instead of a new one.
+        Boundary of an earlier run, which is used instead of a newly fitted one.
     workers : int or Resources, optional
-        How many processors may be busy at a time; by default all that the process may use. The
-        result does not depend on it.
+        Number of processors that may be busy at a time; by default all that the process may use.
+        The result does not depend on it.
     progress : callable, optional
-        Called with the name of each step as it begins.
+        Function that is called with the name of each step as it begins.
     detect : callable, optional
-        Takes the place of `crdetect.detect` where a person takes part.
+        Function that takes the place of `crdetect.detect` in an interactive run.
 
     Returns
     -------
@@ -287,7 +290,7 @@ def run(
     InputError
         If the parameters do not fit the exposures.
     Stopped
-        If a person stops the run.
+        If the user stops an interactive run.
     """
     resources = Resources.of(workers)
     with resources.bounded():
@@ -322,29 +325,36 @@ def run_with_masks(
     workers: int | Resources | None = None,
     progress: Progress = _logger.debug,
 ) -> CombinationRun:
-    """Combine exposures with masks that were made before.
+    """Combine exposures with masks of an earlier run.
 
     Parameters
     ----------
     exposures : Exposures
-        As read.
+        The exposures as they were read.
     stored : StoredMasks
         The masks.
     use_auxmedian : bool, optional
-        Fill masked pixels with AUXCLEAN; by default as the masks were made.
+        Whether AUXCLEAN, and not min2d, fills the masked pixels; by default the parameter of the
+        earlier run decides.
     force : bool, optional
-        Apply the masks although they are of other exposures, or in another order.
+        Whether to apply the masks although they are those of other exposures, or in another order.
     history : sequence of str, optional
         Lines on the program and its input, for the HISTORY cards.
     workers : int or Resources, optional
-        How many processors may be busy at a time; by default all that the process may use.
+        Number of processors that may be busy at a time; by default all that the process may use.
+        The result does not depend on it.
     progress : callable, optional
-        Called with the name of each step as it begins.
+        Function that is called with the name of each step as it begins.
+
+    Returns
+    -------
+    CombinationRun
 
     Raises
     ------
     InputError
-        If the masks do not fit the exposures, or are of others and it is not forced.
+        If the masks do not fit the exposures, or if they are those of other exposures and
+        ``force`` is not set.
     """
     forced = check_applicable(stored, exposures, force)
     progress("combining")

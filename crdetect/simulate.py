@@ -1,8 +1,8 @@
-"""Simulated equivalent exposures with known cosmic rays, to try things out and to test them.
+"""Simulated equivalent exposures with known cosmic rays, for first trials and for tests.
 
-The scene resembles a fibre spectrograph: horizontal traces with continuum and emission lines over
-a smooth background. Cosmic rays are straight tracks. Everything is in electrons until the last
-step.
+The scene resembles that of a fibre spectrograph: horizontal traces with continuum and emission
+lines above a smooth background. Cosmic rays are straight tracks. All quantities are in electrons;
+noise, gain and bias are applied last.
 """
 
 from __future__ import annotations
@@ -22,31 +22,39 @@ from crdetect.exposures import open_fits
 from crdetect.masks import Masks, dilate, label_features
 from crdetect.noise import Noise
 
+# Constants of the scene, chosen by hand so that it resembles a fibre spectrograph.
+
+# Distance between the traces of adjacent fibres, in pixels.
 _TRACE_STEP_PX = 6.0
+# Standard deviations of the profiles of a trace and of an emission line, in pixels.
 _TRACE_SIGMA_PX = 1.2
 _LINE_SIGMA_PX = 1.5
-_CELL_PX = 20  # each planted track has such a square for itself
-_CHARGE_MEDIAN_E = 300.0  # per pixel of a track
-_CHARGE_SPREAD = 0.8  # standard deviation of its logarithm
+# Side, in pixels, of the square that each planted track has for itself.
+_CELL_PX = 20
+# Median of the charge in a pixel of a track, in electrons, and standard deviation of its natural
+# logarithm (log-normal distribution).
+_CHARGE_MEDIAN_E = 300.0
+_CHARGE_SPREAD = 0.8
 
 
 @by_value
 @dataclass(frozen=True)
 class Simulation:
-    """Simulated exposures and the truth.
+    """Simulated exposures, and their true signal and cosmic rays.
 
     Attributes
     ----------
     exposures_adu : (N, rows, columns) array of float32
-        With bias, as a detector gives them.
+        The exposures, ADU, with bias.
     signal_e : (rows, columns) array of float32
-        Expected signal without cosmic rays, electrons: of all exposures, unless they differ.
+        Expected signal without cosmic rays, electrons, before it is multiplied by the fluxes and
+        moved by the offsets of the exposures.
     charge_e : (N, rows, columns) array of float32
-        What cosmic rays left, electrons.
+        Charge of the cosmic rays, electrons.
     planted : (rows, columns) array of bool
-        Pixels of the tracks planted in two exposures at the same place.
+        Pixels of double hits: tracks planted at the same place in two exposures.
     gain, rnoise_adu, bias_adu : float
-        e/ADU, ADU, ADU.
+        Gain (e/ADU), read noise (ADU) and bias (ADU).
     """
 
     exposures_adu: np.ndarray
@@ -60,7 +68,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is simulated.
+    """Settings of a simulation.
 
     Attributes
     ----------
@@ -69,24 +77,25 @@ class Settings:
     nexposures : int
         Number of exposures, three or more.
     gain, rnoise_adu, bias_adu : float
-        Of the detector: e/ADU, ADU, ADU.
+        Gain (e/ADU), read noise (ADU) and bias (ADU).
     hit_fraction : float
-        Share of the pixels on a random track, per exposure.
+        Fraction of the pixels of each exposure that random tracks cover.
     double_hits : int
-        Tracks planted at the same place in two exposures.
+        Number of tracks that are planted at the same place in two exposures.
     seed : int
-        The same seed gives the same exposures.
+        Seed of the random numbers.
     flux : tuple of N float, optional
-        By which the signal of each exposure is multiplied; 1 by default.
+        Factors that multiply the signal of each exposure; 1 by default.
     offsets_px : tuple of N (x, y), optional
-        By which the signal of each exposure is moved; none by default.
+        Offsets by which the signal of each exposure is moved, in pixels; 0 by default.
     nbinom_shape : float
-        Shape κ of the photons' distribution, of variance λ + λ²/κ; Poisson by default.
+        Shape κ of the negative binomial distribution of photons, of variance λ + λ²/κ for λ
+        electrons; infinite, which means a Poisson distribution, by default.
 
     Raises
     ------
     InputError
-        If a value makes no sense.
+        If a value is not accepted.
     """
 
     shape: tuple[int, int] = (400, 500)
@@ -129,7 +138,7 @@ class Settings:
 def simulate_exposures(
     shape: tuple[int, int] = (400, 500), nexposures: int = 3, **settings: Any
 ) -> Simulation:
-    """Simulate exposures: equivalent ones, unless they are made to differ.
+    """Simulate exposures with cosmic rays; they are equivalent unless fluxes or offsets are given.
 
     Parameters
     ----------
@@ -143,12 +152,12 @@ def simulate_exposures(
     Returns
     -------
     Simulation
-        The exposures and the truth.
+        The exposures, their true signal and their cosmic rays.
 
     Raises
     ------
     InputError
-        If a value makes no sense.
+        If a value is not accepted.
     """
     made = Settings(shape, nexposures, **settings)
     rng = np.random.default_rng(made.seed)
@@ -166,7 +175,7 @@ def simulate_exposures(
 
 
 def _signals_e(signal_e: np.ndarray, made: Settings) -> Iterator[np.ndarray]:
-    """Make the expected signal of each exposure."""
+    """Yield the expected signal of each exposure, electrons."""
     flux = made.flux or (1.0,) * made.nexposures
     offsets = made.offsets_px or ((0.0, 0.0),) * made.nexposures
     for factor, (x, y) in zip(flux, offsets, strict=True):
@@ -175,7 +184,7 @@ def _signals_e(signal_e: np.ndarray, made: Settings) -> Iterator[np.ndarray]:
 
 
 def make_scene_e(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Make the expected signal: traces of different brightness, lines, background; electrons."""
+    """Make the expected signal of traces, emission lines and background, in electrons."""
     rows, columns = np.arange(shape[0])[:, np.newaxis], np.arange(shape[1])
     centres = np.arange(_TRACE_STEP_PX, shape[0], _TRACE_STEP_PX)
     profiles = np.exp(-0.5 * ((rows - centres) / _TRACE_SIGMA_PX) ** 2)
@@ -192,7 +201,22 @@ def make_scene_e(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray
 def make_tracks_e(
     shape: tuple[int, int], hit_fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Make one exposure's cosmic rays: straight tracks that cover a share of the pixels."""
+    """Make the cosmic rays of an exposure: the charge of straight tracks, in electrons.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    hit_fraction : float
+        Fraction of the pixels that the tracks cover, on average.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    (rows, columns) array of float32
+        The charge; 0 at pixels that were not hit.
+    """
     charge = np.zeros(shape, np.float32)
     mean_length = 8.0
     number = rng.poisson(hit_fraction * charge.size / mean_length)
@@ -201,9 +225,9 @@ def make_tracks_e(
 
 
 def _plant(charge: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Add tracks at the same places in two of the exposures; return where.
+    """Add tracks at the same places in two of the exposures; return their pixels.
 
-    Each track has a cell of the image for itself, so that none touches another.
+    Each track has a cell of the image for itself, so that tracks do not touch each other.
     """
     planted = np.zeros(charge.shape[1:], bool)
     rows, columns = (size // _CELL_PX for size in planted.shape)
@@ -221,7 +245,7 @@ def _plant(charge: np.ndarray, number: int, rng: np.random.Generator) -> np.ndar
 def _random_tracks(
     shape: tuple[int, int], number: int, mean_length: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of straight tracks with random start, direction and length (geometric)."""
+    """Draw straight tracks with random start, direction and (geometric) length; return pixels."""
     length = rng.geometric(1 / mean_length, number)
     angle = rng.uniform(0, np.pi, number)
     y, x = _tracks(
@@ -234,7 +258,7 @@ def _random_tracks(
 def _tracks(
     y0: np.ndarray, x0: np.ndarray, length: np.ndarray, angle: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (y, x) of straight tracks from their starts."""
+    """Return the pixels (y, x) of straight tracks from their starts, lengths and directions."""
     step = np.arange(length.max(initial=1))
     on_track = step < length[:, np.newaxis]
     y = y0[:, np.newaxis] + step * np.sin(angle)[:, np.newaxis]
@@ -262,7 +286,7 @@ SIMULATED_PATTERNS = (
     "obs.yaml",
     "control.yaml",
 )
-"""Files that a simulation writes; those of an earlier one do not stay beside new ones."""
+"""Names of the files of a simulation; a new simulation removes those of an earlier one."""
 
 _PARAMS = """\
 # crdetect run params.yaml --output-dir results
@@ -299,15 +323,15 @@ requirements:
 
 
 def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
-    """Write exposures, truth and the files that run them.
+    """Write the exposures, the truth, and files with which the command and numina reduce them.
 
     Parameters
     ----------
     simulation : Simulation
-        What to write.
+        The simulation.
     folder : Path
-        Gets data/exposure_1…N.fits, truth.fits (SIGNAL, CHARGE1…N, PLANTED; electrons),
-        params.yaml for the command, obs.yaml and control.yaml for numina.
+        Existing folder for data/exposure_1…N.fits, truth.fits (SIGNAL, CHARGE1…N, PLANTED;
+        electrons), params.yaml for the command, obs.yaml and control.yaml for numina.
 
     Returns
     -------
@@ -350,27 +374,43 @@ def write_simulation(simulation: Simulation, folder: Path) -> list[Path]:
 
 
 def check_simulated_folder(folder: Path) -> None:
-    """Raise InputError if a folder holds files of these names that no simulation wrote."""
+    """Check that a new simulation replaces only files of an earlier one.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder for the new simulation.
+
+    Raises
+    ------
+    InputError
+        If it holds files of the same names, but no truth.fits.
+    """
     there = [path for pattern in SIMULATED_PATTERNS for path in folder.glob(pattern)]
     if there and not (folder / "truth.fits").exists():
         raise InputError(
-            f"{folder} holds {there[0].relative_to(folder)}, but no truth.fits: that is no earlier "
-            "simulation, and a new one would take its place"
+            f"{folder} holds {there[0].relative_to(folder)}, but no truth.fits: this is not an "
+            "earlier simulation, and a new one would replace the file"
         )
 
 
 @dataclass(frozen=True)
 class Score:
-    """How masks compare with the truth.
+    """Numbers of cosmic rays in MEDIANCR that were found, missed or false.
+
+    The charge of a cosmic ray in a pixel is compared with σ, the photon and read noise of the
+    pixel.
 
     Attributes
     ----------
     planted, planted_found : int
-        Double hits planted, and those with a pixel in MEDIANCR.
+        Number of planted double hits, and of those with at least one pixel in MEDIANCR.
     double_px, double_px_found : int
-        Pixels hit above 5 σ in at least two exposures, and those in MEDIANCR.
+        Number of pixels with a charge above 5 σ in at least two exposures, and of those in
+        MEDIANCR.
     false_px : int
-        Pixels of MEDIANCR farther than one pixel from any with > 1 σ in two exposures.
+        Number of pixels in MEDIANCR that are not within one pixel of a pixel with a charge above
+        1 σ in two exposures.
     """
 
     planted: int
@@ -386,9 +426,9 @@ def score(masks: Masks, truth: fits.HDUList, rnoise_e: float) -> Score:
     Parameters
     ----------
     masks : Masks
-        What was detected.
+        The masks.
     truth : astropy.io.fits.HDUList
-        A ``truth.fits`` of `write_simulation`.
+        The truth: an open ``truth.fits`` of `write_simulation`.
     rnoise_e : float
         Read noise, electrons.
     """
@@ -409,12 +449,12 @@ def score(masks: Masks, truth: fits.HDUList, rnoise_e: float) -> Score:
 
 
 def score_files(crmasks: Path, truth: Path) -> Score:
-    """Compare a ``crmasks.fits`` with the ``truth.fits`` of the exposures it was made of.
+    """Compare a ``crmasks.fits`` with the ``truth.fits`` of the exposures it was made from.
 
     Raises
     ------
     InputError
-        If a file is missing or not what it should be.
+        If a file is missing, cannot be read, or is not such a file, or if the shapes differ.
     """
     from crdetect.stored import read_masks_file
 

@@ -13,7 +13,9 @@ from crdetect.equality import by_value
 from crdetect.errors import InputError
 from crdetect.resources import ALL_PROCESSORS, Resources
 
-_PIXELS_PER_BLOCK = 1 << 17  # a block of rows and its temporaries stay in the processor's cache
+# Approximate maximum number of pixels in a block of rows, so that the block and its temporary
+# arrays stay in the processor's cache. It was chosen by hand and changes no result.
+_PIXELS_PER_BLOCK = 1 << 17
 
 
 @by_value
@@ -24,19 +26,19 @@ class Stack:
     Parameters
     ----------
     exposures : (N, rows, columns) array
-        In ADU, bias removed. Values that are not finite are missing. Kept as float32; float32
-        input without infinities is not copied.
+        Values in ADU, after subtraction of the bias. A value that is not finite is missing. The
+        array is converted to float32; float32 input without infinities is not copied.
 
     Attributes
     ----------
     complete : bool
-        Whether no value is missing.
+        Whether all exposures have a value at all pixels.
 
     Raises
     ------
     InputError
-        With fewer than two exposures, arrays that are not 2-D, or an exposure without any finite
-        value.
+        If there are fewer than two exposures, the array has not three dimensions, or an exposure
+        has no finite value.
     """
 
     exposures: np.ndarray
@@ -64,11 +66,14 @@ class Stack:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of an exposure."""
+        """Number of rows and number of columns of an exposure."""
         return self.exposures.shape[1:]
 
     def check_coincidences(self, coincidences: int) -> None:
-        """Raise InputError unless 2 ≤ c < N; of two exposures, c is 1 whatever it should be."""
+        """Raise InputError unless 2 ≤ c < N.
+
+        For two exposures any c is accepted, and c = 1 is used.
+        """
         if len(self) > 2 and not 2 <= coincidences < len(self):
             raise InputError(
                 f"mm_cr_coincidences must be at least 2 and less than the number of exposures "
@@ -78,19 +83,19 @@ class Stack:
     def statistics(
         self, coincidences: int = 2, resources: Resources = ALL_PROCESSORS
     ) -> Statistics:
-        """Order statistics of every pixel; see `Statistics`.
+        """Compute the order statistics of every pixel; see `Statistics`.
 
         Parameters
         ----------
         coincidences : int
-            The number c of hits of one pixel to be found, 2 ≤ c < N.
+            Number c of coincident hits that are to be found, 2 ≤ c < N.
         resources : Resources, optional
-            What may be used; the result does not depend on it.
+            Computing resources; the result does not depend on them.
 
         Raises
         ------
         InputError
-            If c is not less than the number of exposures.
+            If c is less than 2, or not less than the number of exposures.
         """
         self.check_coincidences(coincidences)
         coincidences = min(coincidences, len(self) - 1)
@@ -112,19 +117,19 @@ class Stack:
 @by_value
 @dataclass(frozen=True)
 class Statistics:
-    """Statistics of the values of each pixel; all arrays are (rows, columns), ADU.
+    """Order statistics of the values of each pixel; all arrays are (rows, columns).
 
     Attributes
     ----------
     min2d : array of float32
-        Mean of the N − c lowest values (of the lowest one, where fewer than c + 1 are left);
-        the minimum for N = 3, c = 2.
+        Mean of the n − c lowest of the n values that a pixel has, ADU; the lowest value where n is
+        not above c. It is the minimum for three exposures and c = 2.
     median2d, mean2d, max2d : array of float32
-        NaN where no value is left.
+        Median, mean and maximum, ADU; NaN, as min2d, where a pixel has no value.
     count2d : array of int16
-        How many exposures have a value.
+        Number of exposures that have a value.
     coincidences : int
-        The number c of hits to be found.
+        Number c of coincident hits that are to be found.
     """
 
     min2d: np.ndarray
@@ -136,12 +141,12 @@ class Statistics:
 
     @cached_property
     def detectable(self) -> np.ndarray:
-        """Pixels with at least c + 1 values, the others are never flagged."""
+        """Pixels with at least c + 1 values; the others are never flagged."""
         return self.count2d > self.coincidences
 
 
 def row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
-    """Slices of rows that cover an image, each with few enough pixels for the cache."""
+    """Divide the rows of an image into slices of few enough pixels for the processor's cache."""
     rows = max(1, _PIXELS_PER_BLOCK // max(1, shape[1]))
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
 
@@ -149,15 +154,21 @@ def row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
 def for_row_blocks(
     function: Callable[[slice], Any], shape: tuple[int, int], resources: Resources = ALL_PROCESSORS
 ) -> list[Any]:
-    """Call a function with each block of rows of an image, in threads; return what it returns."""
+    """Call a function with each block of rows of an image, in threads.
+
+    Returns
+    -------
+    list
+        Results of the calls, from the first block to the last.
+    """
     return resources.map(function, row_blocks(shape))
 
 
 def sort_planes(planes: list[np.ndarray]) -> list[np.ndarray]:
     """Sort the values of each pixel over a few planes, by an odd-even transposition network.
 
-    For the few exposures of a stack this takes a fraction of `numpy.sort` along the first axis.
-    NaN is not allowed.
+    For the few exposures of a stack this takes a fraction of the time of `numpy.sort` along the
+    first axis. NaN is not allowed.
     """
     planes = list(planes)
     for turn in range(len(planes)):
@@ -171,7 +182,7 @@ def sort_planes(planes: list[np.ndarray]) -> list[np.ndarray]:
 def _reduce(
     exposures: np.ndarray, coincidences: int, complete: bool
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Reduce some rows of a stack to its statistics."""
+    """Compute the planes of statistics, and the number of values, of some rows of a stack."""
     if complete:
         ordered = sort_planes(list(exposures))
         count = np.full(exposures.shape[1:], len(exposures), np.int16)
@@ -180,7 +191,7 @@ def _reduce(
         ordered = sort_planes(list(np.where(missing, np.float32(np.inf), exposures)))
         count = (len(exposures) - missing.sum(axis=0)).astype(np.int16)
     planes = {
-        # sums over sorted values do not depend on the order of the exposures
+        # Sums over sorted values do not depend on the order of the exposures.
         "min2d": _mean_of_lowest(ordered, np.maximum(count - coincidences, 1)),
         "median2d": _median_of_sorted(ordered, count),
         "mean2d": _mean_of_lowest(ordered, count),
@@ -209,7 +220,7 @@ def _median_of_sorted(ordered: list[np.ndarray], count: np.ndarray) -> np.ndarra
 
 
 def _value_at(ordered: list[np.ndarray], position: np.ndarray) -> np.ndarray:
-    """Value of each pixel at a position of its sorted values."""
+    """Return the value at the given position of the sorted values of each pixel."""
     first = int(position.flat[0])
     if 0 <= first < len(ordered) and (position == first).all():
         return ordered[first].copy()

@@ -1,4 +1,4 @@
-"""Masks that were made before: read from a ``crmasks.fits``, checked, and applied to exposures."""
+"""Masks of an earlier run: reading a ``crmasks.fits``, checking it, combining exposures with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 @by_value
 @dataclass(frozen=True)
 class StoredMasks:
-    """Masks read from a ``crmasks.fits``.
+    """Masks that were read from a ``crmasks.fits``, and how they were made.
 
     Attributes
     ----------
@@ -40,17 +40,17 @@ class StoredMasks:
     auxclean : (rows, columns) array of float32 or None
         The cleaned median, ADU.
     parameters : Parameters
-        Those of the run; the defaults where the file does not tell.
+        The parameters of the run that made the masks; the defaults if the file has none.
     local_medians : tuple of (x, y, width in x, width in y)
-        Pixels to be replaced by a local median.
+        Pixels that are replaced by a local median (FITS pixels, from 1), and the widths of its box.
     flux_factors : tuple of N float
-        By which the exposures were divided before; 1 where they were not.
+        Factors by which the exposures were divided; 1 if they were not.
     uuid : str
-        Identifier of the file.
+        Identifier of the masks.
     exposures : tuple of Identity
-        The exposures that they were made of; empty where the file does not tell.
+        The exposures that the masks were made from; empty if the file does not list them.
     verdict : Verdict or None
-        How good the run was that made them; None where the file does not tell.
+        The verdict on the run that made the masks; None if the file has none.
     """
 
     masks: Masks
@@ -63,7 +63,16 @@ class StoredMasks:
     verdict: Verdict | None
 
     def uses_auxmedian(self, parameters: Parameters, given: Collection[str]) -> bool:
-        """Whether AUXCLEAN fills masked pixels: as the masks were made, unless it is given."""
+        """Return whether AUXCLEAN fills pixels masked in all exposures.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            The parameters of the run that applies the masks.
+        given : collection of str
+            Names of the parameters that the user gave. Without ``use_auxmedian`` the parameter of
+            the run that made the masks counts.
+        """
         decisive = parameters if "use_auxmedian" in given else self.parameters
         return decisive.general.use_auxmedian
 
@@ -81,19 +90,19 @@ def read_boundary_file(path: Path) -> Boundary:
 
 
 def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
-    """Read masks, ours or the peer's.
+    """Read masks that crdetect or numina-crmasks made.
 
     Parameters
     ----------
     hdul : astropy.io.fits.HDUList
         An open ``crmasks.fits``.
     name : str
-        What to call it in an error message.
+        Name of the file, for error messages.
 
     Raises
     ------
     InputError
-        If an extension is missing, has another shape or values that make no sense.
+        If an extension is missing or damaged, if shapes differ, or if values are not accepted.
     """
     extensions = {hdu.name for hdu in hdul}
     n = 0
@@ -102,7 +111,7 @@ def read_crmasks(hdul: fits.HDUList, name: str = "crmasks") -> StoredMasks:
     missing = {"MEDIANCR", "MEANCRT", "MEANCR"} - extensions
     if missing or n == 0:
         lacking = sorted(missing) or ["CRMASK1"]
-        raise InputError(f"{name} is not a crmasks file: no extension {', '.join(lacking)}")
+        raise InputError(f"{name} is not a crmasks file: it has no extension {', '.join(lacking)}")
     wanted = ["MEDIANCR", "MEANCRT", "MEANCR", *(f"CRMASK{i}" for i in range(1, n + 1))]
     wanted += ["AUXCLEAN"] if "AUXCLEAN" in extensions else []
     planes = {key: _plane(hdul, key, name) for key in wanted}
@@ -137,8 +146,8 @@ def _read_flux_factors(hdul: fits.HDUList, n: int, name: str) -> tuple[float, ..
         raise InputError(f"{name}: FLUXF1 to FLUXF{n} must be numbers > 0, not {factors}")
     if "PARAMS" not in hdul and set(factors) != {1}:
         raise InputError(
-            f"{name} has flux factors {factors}, and no table PARAMS to tell what was divided by "
-            "them; accepted: 1"
+            f"{name} has flux factors {factors}, but no table PARAMS that says whether the "
+            "exposures were divided by them; accepted: 1"
         )
     return factors
 
@@ -163,35 +172,39 @@ def read_masks_file(path: Path) -> StoredMasks:
 
 
 def check_applicable(stored: StoredMasks, exposures: Exposures, force: bool) -> str | None:
-    """Check that masks were made of these exposures, in this order.
+    """Check that masks were made from these exposures, in this order.
 
     Parameters
     ----------
     stored : StoredMasks
         The masks.
     exposures : Exposures
-        What they are to be applied to.
+        The exposures that the masks are to be applied to.
     force : bool
-        Other exposures will do, as long as their number and shape fit.
+        Accept other exposures or another order, as long as number and shape fit.
 
     Returns
     -------
     str or None
-        What was forced.
+        How the exposures differ from those of the masks; None if they do not, or if the masks do
+        not list their exposures.
 
     Raises
     ------
     InputError
-        If they are other exposures, or in another order.
+        If number or shape do not fit; or, without force, if the exposures or their order differ.
     """
     check_masks(exposures.stack, stored.masks)
     if not stored.exposures:
-        _logger.info("masks %s do not tell of which exposures they are: not checked", stored.uuid)
+        _logger.info(
+            "the masks %s do not list the exposures they were made from, which are not checked",
+            stored.uuid,
+        )
     text = difference(stored.exposures, exposures.identities)
     if text is not None and not force:
         raise InputError(
-            f"crmasks: {text}; to apply them all the same: force: true in a block, --force on the "
-            "command line"
+            f"crmasks: {text}; force: true in the observing block, or --force on the command line, "
+            "applies them all the same"
         )
     return text
 
@@ -203,32 +216,38 @@ def apply_masks(
     use_auxmedian: bool,
     resources: Resources = ALL_PROCESSORS,
 ) -> dict[str, Combination]:
-    """Combine exposures with stored masks.
+    """Combine exposures with masks of an earlier run.
 
     Parameters
     ----------
     stored : StoredMasks
         The masks.
     stack, noise : Stack, Noise
-        The exposures the masks were made of.
+        The exposures (ADU, bias subtracted), and their noise.
     use_auxmedian : bool
-        Fill masked pixels with AUXCLEAN instead of the minimum.
+        Fill pixels masked in all exposures with AUXCLEAN instead of the minimum.
     resources : Resources, optional
-        What may be used; the result does not depend on it.
+        Processors that may be used; the result does not depend on them.
+
+    Returns
+    -------
+    dict of Combination
+        The combined images by the names of the combinations.
 
     Raises
     ------
     InputError
-        If the masks do not fit the exposures, or have no AUXCLEAN where it is asked for.
+        If the masks do not fit the exposures, or use_auxmedian is true and there is no AUXCLEAN.
     """
     if use_auxmedian and stored.auxclean is None:
         raise InputError("use_auxmedian: true needs an extension AUXCLEAN, the masks have none")
     check_masks(stack, stored.masks)
+    noises: Noise | list[Noise] = noise
     if set(stored.flux_factors) != {1}:
         stack = divided(stack, stored.flux_factors)
-        noise = [noise.divided(factor) for factor in stored.flux_factors]
+        noises = [noise.divided(factor) for factor in stored.flux_factors]
     statistics = stack.statistics(stored.parameters.general.mm_cr_coincidences, resources)
     auxclean = stored.auxclean if use_auxmedian else None
     return combine(
-        stack, statistics, stored.masks, noise, auxclean, stored.local_medians, resources
+        stack, statistics, stored.masks, noises, auxclean, stored.local_medians, resources
     )

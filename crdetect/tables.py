@@ -1,4 +1,4 @@
-"""The tables of ``crmasks.fits``: PARAMS, EXPOSURES, MMBOUND, NOISE, RPMEDIAN."""
+"""Tables of ``crmasks.fits``: PARAMS, EXPOSURES, MMBOUND, NOISE, RPMEDIAN."""
 
 from __future__ import annotations
 
@@ -29,15 +29,28 @@ BOUNDARY_COLUMNS = (
     ("Y", "D", "adu"),
     ("WEIGHT", "D", None),
 )
+"""Columns of MMBOUND: name, FITS format and unit."""
+
 EXPOSURE_COLUMNS = {"NAME": "name", "UUID": "uuid", "DATE_OBS": "date_obs", "DIGEST": "digest"}
+"""Columns of EXPOSURES, and the attributes of `Identity` that they hold."""
+
 REPLACED_COLUMNS = ("X_pixel", "Y_pixel", "X_width", "Y_width")
+"""Columns of RPMEDIAN: FITS pixel, and the widths of the box around it in pixels."""
 
 # ---------------------------------------------------------------------------------------------
 # PARAMS: the parameters
 
 
 def params_table(parameters: Parameters, used: Mapping[str, Any]) -> fits.BinTableHDU:
-    """Every parameter as it was given, and the value that was used: both as JSON."""
+    """Make the table PARAMS: given and used value of every parameter, both as JSON.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The parameters that were given, and the defaults of the others.
+    used : mapping
+        Values that the run measured or drew, by the names of their parameters.
+    """
     given = parameters.to_mapping()
     texts = {
         "NAME": list(given),
@@ -58,7 +71,7 @@ def _table_of_texts(texts: Mapping[str, Sequence[str]], name: str) -> fits.BinTa
 def read_parameters(hdul: fits.HDUList, name: str = "crmasks") -> Parameters:
     """Read the parameters of a ``crmasks.fits`` from its table PARAMS.
 
-    The defaults, where the file has no such table (the peer's have none).
+    A file without this table, such as those of numina-crmasks, gives the defaults.
 
     Raises
     ------
@@ -84,7 +97,10 @@ def read_parameters(hdul: fits.HDUList, name: str = "crmasks") -> Parameters:
 
 
 def exposures_table(identities: Sequence[Identity]) -> fits.BinTableHDU:
-    """Write what tells the exposures from others, in order; text that is not ASCII is escaped."""
+    """Make the table EXPOSURES: the identities of the exposures, in order.
+
+    Characters that are not ASCII are escaped.
+    """
     texts = {
         column: [_ascii(getattr(identity, attribute)) for identity in identities]
         for column, attribute in EXPOSURE_COLUMNS.items()
@@ -97,7 +113,9 @@ def _ascii(text: str) -> str:
 
 
 def read_identities(hdul: fits.HDUList, name: str = "crmasks") -> tuple[Identity, ...]:
-    """Read which exposures masks were made of; none, where the file does not tell.
+    """Read the identities of the exposures that the masks were made from, from the table EXPOSURES.
+
+    A file without this table gives no identities.
 
     Raises
     ------
@@ -119,7 +137,10 @@ def read_identities(hdul: fits.HDUList, name: str = "crmasks") -> tuple[Identity
 
 
 def boundary_table(diagram: MedianMinimum) -> fits.BinTableHDU:
-    """Points, fixed points, and the splines of all rounds with their knots and coefficients."""
+    """Make the table MMBOUND: points, fixed points, and the splines of all rounds.
+
+    The rows of a spline hold its knots (X) and its coefficients (Y).
+    """
     boundary = diagram.criterion.boundary
     rows = [
         (0, role, *row)
@@ -178,7 +199,7 @@ def read_boundary(hdul: fits.HDUList, name: str = "crmasks") -> Boundary:
 
 
 def noise_table(exposure_model: ExposureModel) -> fits.BinTableHDU:
-    """Terms of the noise model, read noise and gain as measured, and how each exposure differs."""
+    """Make the table NOISE: terms of the noise model, measured read noise and gain, differences."""
     rows = exposure_model.table()
     names, values, errors, units = zip(*rows, strict=True)
     hdu = fits.BinTableHDU.from_columns(
@@ -201,7 +222,7 @@ def noise_table(exposure_model: ExposureModel) -> fits.BinTableHDU:
 
 
 def replaced_table(rows: Sequence[LocalMedian]) -> fits.BinTableHDU:
-    """Pixels that are replaced, with the widths of the boxes around them."""
+    """Make the table RPMEDIAN: pixels that are replaced, and widths of the boxes around them."""
     table = np.array(rows, dtype=np.int32).reshape(-1, len(REPLACED_COLUMNS))
     columns = [
         fits.Column(name, "J", array=column)

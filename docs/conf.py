@@ -8,7 +8,14 @@ import crdetect
 sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import make_figures
-from tables import DetectorTables, KeyTable, ParameterTable, ProductTable
+from tables import (
+    ChangeFragments,
+    CitationTable,
+    DetectorTables,
+    KeyTable,
+    ParameterTable,
+    ProductTable,
+)
 
 project = "crdetect"
 version = release = crdetect.__version__
@@ -46,5 +53,7 @@ def setup(app):
     app.add_directive("parameter-table", ParameterTable)
     app.add_directive("detector-tables", DetectorTables)
     app.add_directive("key-table", KeyTable)
+    app.add_directive("citations", CitationTable)
+    app.add_directive("change-fragments", ChangeFragments)
     app.add_directive("product-table", ProductTable)
     app.connect("builder-inited", lambda app: make_figures(Path(app.srcdir, "_generated")))

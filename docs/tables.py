@@ -1,7 +1,15 @@
-"""Tables of the documentation, made from the schema of parameters and the catalogue of products."""
+"""Tables and lists of the documentation that are made from what the project itself reads.
 
-from collections.abc import Iterable, Sequence
+They come from the schema of parameters, the catalogue of products, ``CITATION.cff`` and the
+fragments of the changelog.
+"""
 
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -93,6 +101,55 @@ class ProductTable(SphinxDirective):
             for product in CATALOGUE
         ]
         return [table(("file", "what it holds", "group"), rows)]
+
+
+class CitationTable(SphinxDirective):
+    """Table of the papers to cite, from ``CITATION.cff``: ``.. citations::``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        path = Path(self.env.srcdir).parent / "CITATION.cff"
+        self.env.note_dependency(str(path))
+        papers = yaml.safe_load(path.read_text(encoding="utf-8"))["references"]
+        rows = [(nodes.Text(paper["scope"]), _citation(paper)) for paper in papers]
+        return [table(("method (crmethod)", "paper"), rows)]
+
+
+def _citation(paper: Mapping[str, Any]) -> nodes.inline:
+    names = [author.get("family-names") for author in paper["authors"]]
+    authors = " & ".join(filter(None, names)) + ("" if all(names) else " et al.")
+    text = f"{authors} {paper['year']}, {paper['title']}"
+    if "journal" in paper:
+        text += f", {paper['journal']} {paper['volume']}, {paper['start']}"
+    cell = nodes.inline("", "", nodes.Text(f"{text}. {paper.get('notes', '')}"))
+    if "doi" in paper:
+        url = f"https://doi.org/{paper['doi']}"
+        cell += nodes.reference("", f"doi:{paper['doi']}", refuri=url)
+    return cell
+
+
+class ChangeFragments(SphinxDirective):
+    """Lists of the changes since the last release, by their kind: ``.. change-fragments::``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the lists, with the titles that towncrier gives them."""
+        self.env.note_reread()  # a fragment that comes or goes changes no file of the page
+        root = Path(self.env.srcdir).parent
+        settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        made = []
+        for kind in settings["tool"]["towncrier"]["type"]:
+            lines = [*_fragments(root / "changes", kind["directory"])]
+            if lines:
+                made += [nodes.rubric(text=kind["name"])]
+                made += self.parse_text_to_nodes("\n".join(lines))
+        return made
+
+
+def _fragments(folder: Path, kind: str) -> Iterator[str]:
+    """Lines of a list with the fragments of one kind."""
+    for path in sorted(folder.glob(f"*.{kind}.rst")):
+        first, *others = path.read_text(encoding="utf-8").splitlines()
+        yield from (f"- {first}", *(f"  {line}" for line in others))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[nodes.Node]]) -> nodes.table:

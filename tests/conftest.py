@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -35,12 +34,17 @@ def filled_once(tmp_path_factory):
     base = base.parent if WORKER else base  # each worker has a folder of its own in it
 
     def folder(name, fill):
-        path, filled = base / name, base / f"{name}.filled"
+        path, filled, failed = base / name, base / f"{name}.filled", base / f"{name}.failed"
         with FileLock(base / f"{name}.lock"):
+            if failed.exists():
+                pytest.fail(f"{name} could not be made before: {failed.read_text()}")
             if not filled.exists():
-                shutil.rmtree(path, ignore_errors=True)  # of a process that failed
                 path.mkdir()
-                filled.write_text(json.dumps(fill(path)))
+                try:
+                    filled.write_text(json.dumps(fill(path)))
+                except BaseException as error:
+                    failed.write_text(str(error))
+                    raise
         return path, json.loads(filled.read_text())
 
     return folder
@@ -62,12 +66,14 @@ def pytest_collection_modifyitems(items):
 
 
 class _Watch:
-    """Notes that a process was started."""
+    """Notes that a process was started; what libraries ask the system is none of them."""
 
     started = False
+    programs = ("python", "numina", "crdetect", "Xvfb", "chrom")
 
-    def __call__(self, event, _):
-        self.started |= event == "subprocess.Popen"
+    def __call__(self, event, arguments):
+        if event == "subprocess.Popen":
+            self.started |= Path(os.fsdecode(arguments[0])).name.startswith(self.programs)
 
 
 _WATCH = _Watch()

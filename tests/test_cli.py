@@ -1,5 +1,6 @@
 """The command, as a user runs it."""
 
+import argparse
 import json
 import re
 import shutil
@@ -12,7 +13,8 @@ import pytest
 import yaml
 from astropy.io import fits
 
-from crdetect.cli import main
+from crdetect import interactive
+from crdetect.cli import _parser, main
 from crdetect.combine import COMBINATIONS
 from crdetect.detectors import networks
 from crdetect.masks import CLASSES
@@ -326,7 +328,7 @@ BAD_INPUTS = {
     no_yaml: ("params.yaml", "line"),
     no_params: ("params.yaml", "No such file"),
     twice_a_key: ("params.yaml", "dilation", "twice"),
-    region_outside: ("regions_to_be_skipped", "is not inside the image"),
+    region_outside: ("regions_to_be_skipped", "not inside the image"),
     too_large: ("pixels_to_be_flagged_as_cr", "mm_knots_splfit"),
     long_name: ("bias", "no file"),
     missing_map: ("gain", "gain_map.fits"),
@@ -412,6 +414,16 @@ def test_bad_arguments(work, arguments, capfd, monkeypatch):
     assert capfd.readouterr().err.count("\n") == 1
 
 
+def test_every_argument_is_explained():
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for argument in command._actions:
+            assert argument.help, (command.prog, argument.dest)
+    for argument in commands.choices["simulate"]._actions:
+        if argument.option_strings and argument.dest != "help":
+            assert "(default: " in argument.help, argument.dest
+
+
 def text_for_masks(masks, _):
     masks.write_text("no masks")
 
@@ -478,7 +490,7 @@ BAD_MASKS = {
     "flux factors": (tampered("PRIMARY", with_flux_factor), "must be numbers > 0"),
     "flux factors, no params": (tampered(None, without_params), "flux factors"),
     "pixel 0": (tampered(None, with_replaced((0, 5, 3, 3))), "RPMEDIAN"),
-    "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "is not inside the image"),
+    "pixel outside": (tampered(None, with_replaced((500, 5, 3, 3))), "not inside the image"),
     "params": (tampered("PARAMS", with_broken_params), "PARAMS is damaged"),
 }
 
@@ -525,7 +537,7 @@ def test_run_never_takes_the_place_of_its_input(work, done, which, capfd):
     before = (output / "combined_mean.fits").read_bytes()
     run = ["run", str(work / "params.yaml"), "--output-dir", str(output)]
     assert main([*run, *arguments]) == 2
-    assert "combined_mean.fits there is an input" in capfd.readouterr().err
+    assert "combined_mean.fits is an input" in capfd.readouterr().err
     assert (output / "combined_mean.fits").read_bytes() == before
 
 
@@ -680,3 +692,40 @@ def test_differences_that_cannot_be_simulated(wrong, tmp_path, capfd):
     assert main(["simulate", str(tmp_path / "out"), *wrong]) == 2
     assert "simulate needs" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------
+# Inputs that are moved during a run
+
+
+def rename(path):
+    path.rename(path.with_name("elsewhere.fits"))
+
+
+@pytest.mark.parametrize("move", [rename, Path.unlink], ids=["renamed", "removed"])
+@pytest.mark.parametrize("which", ["data/exposure_2.fits", "params.yaml", "gain.fits"])
+def test_inputs_may_go_once_they_are_read(work, monkeypatch, move, which):
+    """Nothing is looked for again when the work is done, and the run is not lost."""
+    write_image(work / "gain.fits", np.full((96, 128), 1.5, np.float32))
+    edit(work / "params.yaml", gain="gain.fits", crmethod="pycosmic")
+    detect = interactive.detect_with_person
+    moved = []
+
+    def detect_and_move(*arguments, **more):
+        move(work / which)
+        moved.append(which)
+        return detect(*arguments, **more)
+
+    monkeypatch.setattr(interactive, "detect_with_person", detect_and_move)
+    output = work / "out"
+    arguments = ["run", str(work / "params.yaml"), "--output-dir", str(output), "--no-plots"]
+    assert main(arguments) == 0
+    assert moved == [which]
+    assert names_in(output) == PRODUCTS
+    used = yaml.safe_load((output / "params_used.yaml").read_text())
+    assert used["images"] == [str(work / f"data/exposure_{i}.fits") for i in (1, 2, 3)]
+    assert used["gain"] == str(work / "gain.fits")
+    with fits.open(output / "crmasks.fits") as hdul:
+        assert len(hdul["EXPOSURES"].data) == 3
+        assert hdul["MEDIANCR"].data.any()
+    assert not (work / which).exists()

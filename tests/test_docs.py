@@ -1,28 +1,40 @@
 """The documentation builds without a warning, and says what the schema and the code say."""
 
+import importlib.util
+import itertools
 import json
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 import crdetect
 from crdetect import cli
 from crdetect.catalogue import CATALOGUE
+from crdetect.detectors.registry import BUILT_IN
 from crdetect.interactive.keys import WINDOWS
+from crdetect.masks import CLASSES, code_meanings
+from crdetect.methods import CRITERIA as METHOD_CRITERIA
 from crdetect.mm.parameters import MM
 from crdetect.parameters import BLOCKS, Inputs
+from crdetect.pipeline import prepare
 from crdetect.products import CSV_COLUMNS
 from crdetect.schema.words import describe_block, yaml_value
 
 pytest.importorskip("sphinx", reason="pip install '.[docs]' gives sphinx")
 pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 MODELS = [Inputs, *BLOCKS.values()]
 
 
@@ -68,6 +80,9 @@ def build(folder):
     """Build from a copy: the build writes beside its source."""
     source, built = folder / "docs", folder / "html"
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("_build", "_generated"))
+    for name in ("CHANGES.rst", "CITATION.cff", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "changes", folder / "changes")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(
         [*command, source, built], capture_output=True, text=True, timeout=600, check=False
@@ -133,6 +148,103 @@ def test_modules_that_detect_are_in_the_reference(html, package):
     assert missing == []
 
 
+def test_reference_has_the_modules_of_a_run(html):
+    text = (html / "library.html").read_text(encoding="utf-8")
+    names = ("run", "catalogue", "stored", "criteria", "pipeline", "resources", "methods", "output")
+    assert [name for name in names if f'id="module-crdetect.{name}"' not in text] == []
+
+
+def test_table_of_products_is_the_catalogue(html):
+    rows = Page(html / "products.html").table_rows(3)
+    for product in CATALOGUE:
+        assert rows[product.name] == [product.holds, product.shelf.value]
+
+
+def test_codes_and_classes_are_explained(html):
+    rows = Page(html / "products.html").table_rows(2) | Page(html / "products.html").table_rows(3)
+    assert {str(code) for code in code_meanings(None, None)} <= set(rows)
+    assert set(CLASSES) <= set(rows)
+
+
+def test_layout_names_every_part_of_the_package(html):
+    text = Page(html / "develop.html").text
+    package = Path(crdetect.__file__).parent
+    folders = {f"{path.parent.name}/" for path in package.glob("*/*.py")}
+    names = {path.name for path in package.glob("[a-z]*.py")} | folders
+    assert {"run.py", "equivalence/"} <= names
+    assert {name for name in names if name not in text} == set()
+
+
+def test_make_targets_that_are_named_exist(html):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:`| {4})make ([\w.-]+)", readme))
+    assert {"check", "test", "test-oldest"} <= named
+    targets = {row[5:] for row in Page(html / "develop.html").table_rows(2) if row[:5] == "make "}
+    assert len(targets) >= 9
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    there = set(re.search(r"^\.PHONY: (.*)", makefile, re.MULTILINE)[1].split())
+    assert (named | targets) - there == set()
+
+
+def test_criterion_of_the_page_detects(tmp_path):
+    text = (DOCS / "develop.rst").read_text(encoding="utf-8")
+    _, _, code = text.partition("complete:\n\n.. code-block:: python\n\n")
+    lines = itertools.takewhile(lambda line: not line or line[0] == " ", code.splitlines())
+    path = tmp_path / "of_the_page.py"
+    path.write_text(textwrap.dedent("\n".join(lines)))
+    spec = importlib.util.spec_from_file_location("of_the_page", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    cube = np.full((3, 20, 30), 100.0)
+    cube[:2, 4, 5] = cube[2, 8, 9] = 400.0
+    cube[0, 12, 13] = 140.0
+    parameters = crdetect.Parameters.from_mapping({"crmethod": "mmcosmic"})
+    prepared = prepare(crdetect.Stack(cube), crdetect.Noise(1.0, 3.0), parameters)
+    criterion = module.FarAboveLowest(prepared.observation, 50.0)
+    masks = prepared.flag(criterion, parameters).masks
+    assert np.argwhere(masks.mediancr).tolist() == [[4, 5]]
+    assert np.argwhere(masks.meancrt).tolist() == [[4, 5], [8, 9]]
+    assert np.argwhere(masks.crmasks).tolist() == [[0, 4, 5], [1, 4, 5], [2, 8, 9]]
+
+
+def test_glossary_has_the_words_of_products(html):
+    text = (html / "glossary.html").read_text(encoding="utf-8")
+    for word in ("AUXCLEAN", "MEDIANCR", "min2d", "criterion", "detector", "feature", "hit"):
+        assert f'id="term-{word}"' in text
+
+
+def test_marks_of_tests_are_explained(html):
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    marks = {
+        text.partition(":")[0] for text in pyproject["tool"]["pytest"]["ini_options"]["markers"]
+    }
+    text = Page(html / "develop.html").text
+    assert {mark for mark in marks if mark not in text} == set()
+
+
+def test_papers_to_cite_are_those_of_the_citation_file(html):
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == crdetect.__version__
+    assert citation["license"] == "GPL-3.0-or-later"
+    text = Page(html / "cite.html").text
+    scopes = " ".join(paper["scope"] for paper in citation["references"])
+    for paper in citation["references"]:
+        assert f"{paper['title']}" in text
+        assert str(paper["year"]) in text
+        assert paper.get("doi", "") in text
+    assert [name for name in (*BUILT_IN, *METHOD_CRITERIA) if name not in scopes] == []
+
+
+def test_every_fragment_of_the_changelog_is_shown(html):
+    words = " ".join(Page(html / "changes.html").text.split())
+    fragments = [*(ROOT / "changes").glob("*.*.rst")]
+    assert fragments
+    for fragment in fragments:
+        text = fragment.read_text(encoding="utf-8").replace("``", "")
+        assert " ".join(text.split()) in words, fragment.name
+    assert "0.1.0" in words
+
+
 def test_exit_codes_are_those_of_the_command(html):
     rows = Page(html / "products.html").table_rows(2)
     for code in (cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.STOPPED, cli.INTERRUPTED):
@@ -145,6 +257,9 @@ def test_tests_that_are_named_exist(html):
     named = {name for name in names if name.startswith("test_") and "." not in name}
     assert named
     assert {name for name in named if f"def {name}(" not in tests} == set()
+    files = {name for name in names if name.startswith("tests/") and name.endswith(".py")}
+    assert files
+    assert {name for name in files if not (ROOT / name).is_file()} == set()
 
 
 FIGURES = [
@@ -153,7 +268,7 @@ FIGURES = [
     "mm_flux", "mm_offsets", "mm_false_pixels", "mm_boundary", "mm_conditions", "tutorial_simple",
     "tutorial_spline", "tutorial_piecewise", "tutorial_median", "tutorial_single", "tutorial_flux",
     "tutorial_flux_factor", "tutorial_offsets", "tutorial_crosscorr", "diagnostic_meancr",
-    "diagnostic_crmask1", "page1", "page2",
+    "diagnostic_crmask1", "page1", "page2", "diagnostic_noise", "mm_coincidences", "data_flow",
 ]  # fmt: skip
 
 

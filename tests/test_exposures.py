@@ -1,4 +1,5 @@
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -265,6 +266,26 @@ def test_missing_file_and_where_it_was_looked_for(tmp_path, pixels, monkeypatch)
     message = complaint(inputs_of(), folder)
     for needle in ("images: no file two.fits", str(folder), str(tmp_path)):
         assert needle in message
+    monkeypatch.chdir(folder)
+    (folder / "three.fits").unlink()
+    assert complaint(inputs_of(), Path()) == (
+        f"images: no file two.fits, three.fits (looked in {folder})"
+    )
+
+
+def test_folder_in_place_of_an_exposure(tmp_path, pixels):
+    write_all(tmp_path, pixels.astype(np.int16))
+    (tmp_path / "data").mkdir()
+    message = complaint(inputs_of(["one.fits", "data", "three.fits"]), tmp_path)
+    assert message == "images: data is a folder, a FITS file is needed"
+
+
+@pytest.mark.parametrize(("text", "number"), [("1,73", "1.73"), ("-0,5", "-0.5")])
+def test_decimal_comma(tmp_path, pixels, text, number):
+    write_all(tmp_path, pixels.astype(np.int16))
+    message = complaint(inputs_of(bias=text), tmp_path)
+    assert f"bias: no file {text}; if a number is meant, write {number} with" in message
+    assert "number" not in complaint(inputs_of(bias="1,73.fits"), tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_files_of_one_name_pass_with_uuid_only(tmp_path):
     with_uuid = [write(tmp_path / night / "a.fits", UUID=night) for night in "xy"]
     assert check_frames(None, block_of(*with_uuid), None).id == "7"
     without = [write(tmp_path / night / "b.fits") for night in "xy"]
-    with pytest.raises(ValidationError, match="files of one name without the key UUID"):
+    with pytest.raises(ValidationError, match="files of the same name without the key UUID"):
         check_frames(None, block_of(*without), None)
 
 

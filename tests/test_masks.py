@@ -113,9 +113,7 @@ def test_nothing_is_marked_by_none(function):
     ],
 )
 def test_what_leaves_the_image_is_refused(function, item):
-    with pytest.raises(
-        InputError, match=r"a_name: the .* \[.*is not inside the image \[1, 9, 1, 7\]"
-    ):
+    with pytest.raises(InputError, match=r"a_name: the .* \[.*not inside the image \[1, 9, 1, 7\]"):
         function([item], SHAPE, "a_name")
 
 

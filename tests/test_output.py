@@ -128,7 +128,7 @@ def test_input_in_the_way_of_a_product(earlier):
     before = content_of(earlier)
     inputs = [earlier / "sub" / ".." / "crmasks.fits"]
     with (
-        pytest.raises(InputError, match=r"crmasks\.fits there is an input of this run"),
+        pytest.raises(InputError, match=r"crmasks\.fits is an input of this run"),
         whole_or_nothing(earlier, STALE, inputs),
     ):
         pytest.fail("nothing should be done")
@@ -163,7 +163,7 @@ def test_folder_that_comes_in_the_way_during_the_run(earlier, product):
         (earlier / product).unlink(missing_ok=True)
         (earlier / product).mkdir(parents=True)
 
-    with pytest.raises(InputError, match=f"{product} there is a folder"):
+    with pytest.raises(InputError, match=f"{product} is a folder"):
         write_while(earlier, meanwhile, product)
     after = content_of(earlier)
     assert {name: text for name, text in after.items() if name in before} == before
@@ -171,7 +171,7 @@ def test_folder_that_comes_in_the_way_during_the_run(earlier, product):
 
 def test_file_that_comes_in_place_of_a_folder_during_the_run(earlier):
     before = content_of(earlier)
-    with pytest.raises(InputError, match="data there is a file, no folder"):
+    with pytest.raises(InputError, match="data is a file, not a folder"):
         write_while(
             earlier, lambda: (earlier / "data").write_text("in the way"), "data/exposure_1.fits"
         )

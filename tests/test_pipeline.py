@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from made import make_detection
 
 import crdetect
 from crdetect.equivalence.flux import number_at_median
@@ -91,6 +92,27 @@ def test_permuting_exposures_permutes_their_masks_only(exposures, crmethod):
     order = [2, 0, 1]
     one = detect(exposures, crmethod=crmethod, **PIECEWISE)
     other = detect(exposures[order], crmethod=crmethod, **PIECEWISE)
+    np.testing.assert_array_equal(one.masks.crmasks[order], other.masks.crmasks)
+    for name in ("mediancr", "meancrt", "meancr"):
+        np.testing.assert_array_equal(getattr(one.masks, name), getattr(other.masks, name))
+    np.testing.assert_array_equal(one.auxclean, other.auxclean)
+
+
+@pytest.mark.parametrize("crmethod", ["mm_pycosmic", "mmcosmic", "pycosmic", "lacosmic"])
+def test_permuting_exposures_divided_by_factors_far_from_1(exposures, crmethod):
+    """The images are as bright as the others once they are divided."""
+    order, factors = [2, 0, 1], np.array([0.25, 1.0, 4.0])
+    more = {"mm_threshold_rnoise": 5.0, "apply_flux_factor_to": "original"} | PIECEWISE
+    one, other = (
+        detect(
+            exposures[places] * factors[places, np.newaxis, np.newaxis],
+            crmethod=crmethod,
+            flux_factor=factors[places].tolist(),
+            **more,
+        )
+        for places in ([0, 1, 2], order)
+    )
+    assert one.masks.mediancr.any()
     np.testing.assert_array_equal(one.masks.crmasks[order], other.masks.crmasks)
     for name in ("mediancr", "meancrt", "meancr"):
         np.testing.assert_array_equal(getattr(one.masks, name), getattr(other.masks, name))
@@ -368,14 +390,14 @@ def test_auxclean_is_clean_at_all_of_mediancr(crmethod):
     ("parameters", "says"),
     [
         ({"mm_cr_coincidences": 3}, "mm_cr_coincidences"),
-        ({"regions_to_be_skipped": [[1, 500, 1, 5]]}, "is not inside the image"),
-        ({"pixels_to_be_flagged_as_cr": [[129, 1]]}, "is not inside the image"),
-        ({"pixels_to_be_replaced_by_local_median": [[1, 97, 3, 3]]}, "is not inside the image"),
+        ({"regions_to_be_skipped": [[1, 500, 1, 5]]}, "not inside the image"),
+        ({"pixels_to_be_flagged_as_cr": [[129, 1]]}, "not inside the image"),
+        ({"pixels_to_be_replaced_by_local_median": [[1, 97, 3, 3]]}, "not inside the image"),
         (
             {"flux_factor_regions": [[1, 129, 1, 5]]},
-            "flux_factor_regions.* is not inside the image",
+            "flux_factor_regions.* not inside the image",
         ),
-        ({"mm_crosscorr_region": [1, 100, 1, 97]}, "mm_crosscorr_region.* is not inside the image"),
+        ({"mm_crosscorr_region": [1, 100, 1, 97]}, "mm_crosscorr_region.* not inside the image"),
         ({"flux_factor": [1.0, 1.0]}, "flux_factor has 2 values for 3 exposures"),
         ({"flux_factor": [1.0] * 4}, "flux_factor has 4 values for 3 exposures"),
         ({"mm_xy_offsets": [[0, 0]]}, "mm_xy_offsets has 1 values for 3 exposures"),
@@ -754,3 +776,77 @@ def test_a_boundary_of_before_is_taken(exposures):
     )
     assert_same_masks(one.masks, again.masks)
     assert again.diagram.criterion.boundary is one.diagram.criterion.boundary
+
+
+# ---------------------------------------------------------------------------------------------
+# What a detection tells of itself, and how it is combined
+
+
+@pytest.mark.parametrize(
+    ("crmethod", "detector", "criterion"),
+    [
+        ("joint", "detector", "joint detection"),
+        ("joint_pycosmic", "PyCosmic", "joint detection"),
+        ("mm_lacosmic", "L.A.Cosmic", "M.M.Cosmic"),
+        ("conn", "Cosmic-CoNN", "criterion"),
+        ("mmcosmic", "detector", "M.M.Cosmic"),
+    ],
+)
+def test_codes_are_told_by_the_names_of_the_methods(crmethod, detector, criterion):
+    detection = make_detection(crdetect.Parameters.from_mapping({"crmethod": crmethod}))
+    meanings = detection.code_meanings
+    assert meanings.keys() == {1, 2, 3, 4}
+    assert meanings[2] == f"{criterion} only"
+    assert meanings[3] == f"{detector} only"
+    assert "both" in meanings[4]
+    assert "dilation" in meanings[1]
+
+
+@pytest.mark.parametrize("crmethod", ["joint", "mm_pycosmic", "pycosmic"])
+def test_combining_needs_nothing_that_the_detection_holds(exposures, crmethod):
+    """What was given to `detect` is accepted all the same, and so is a copy of it."""
+    stack, noise = crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4)
+    detection = detect(exposures, crmethod=crmethod)
+    combined = detection.combine()
+    copies = crdetect.Stack(exposures.copy()), crdetect.Noise(np.float32(1.0), 3.4)
+    for given in ((stack, noise), (stack,), copies):
+        assert detection.combine(*given) == combined
+    assert detection.combine(noise=noise) == combined
+    holed = exposures.copy()
+    holed[0, 5, 5] = np.nan
+    detection = detect(holed, crmethod=crmethod)
+    assert detection.combine(crdetect.Stack(holed), noise) == detection.combine()
+
+
+def test_divided_exposures_are_combined_by_what_was_given(exposures):
+    given = {"flux_factor": [0.25, 1.0, 4.0], "apply_flux_factor_to": "original"}
+    detection = detect(exposures, crmethod="pycosmic", **given)
+    stack, noise = crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4)
+    assert detection.combine(stack, noise) == detection.combine()
+    with pytest.raises(InputError, match="combine"):
+        detection.combine(detection.observation.stack, noise)
+
+
+def test_maps_may_be_given_again_to_be_combined(exposures):
+    gain, rnoise = np.full(SHAPE, 1.0), np.full(SHAPE, 3.4)
+    detection = detect(exposures, gain, rnoise, crmethod="pycosmic")
+    stack = crdetect.Stack(exposures)
+    assert detection.combine(stack, crdetect.Noise(gain.copy(), rnoise)) == detection.combine()
+    gain[3, 3] = 1.5
+    with pytest.raises(InputError, match="noise"):
+        detection.combine(stack, crdetect.Noise(gain, rnoise))
+
+
+def test_other_exposures_or_noise_cannot_be_combined(exposures):
+    detection = detect(exposures, crmethod="pycosmic")
+    stack, noise = crdetect.Stack(exposures), crdetect.Noise(1.0, 3.4)
+    other = exposures.copy()
+    other[2, 50, 50] += 1.0
+    for wrong in (other, exposures[:2], exposures[[1, 0, 2]], exposures[:, 1:]):
+        with pytest.raises(InputError, match=r"combine: .*exposures"):
+            detection.combine(crdetect.Stack(wrong), noise)
+    for wrong in (crdetect.Noise(1.1, 3.4), crdetect.Noise(1.0, 3.5), crdetect.Noise(1.0, 3.4, 9)):
+        with pytest.raises(InputError, match=r"combine: .*noise"):
+            detection.combine(stack, wrong)
+        with pytest.raises(InputError, match=r"combine: .*noise"):
+            detection.combine(noise=wrong)

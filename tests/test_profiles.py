@@ -13,7 +13,14 @@ from numina.instrument.collection import load_paths_store
 
 from crdetect.errors import InputError
 from crdetect.parameters import Parameters
-from crdetect.profiles import GENERIC, BlockInputs, Known, known_of, recognise, with_saturation
+from crdetect.profiles import (
+    GENERIC,
+    Known,
+    ObservingBlockInputs,
+    known_of,
+    recognise,
+    with_saturation,
+)
 from crdetect.schema.words import validate_block
 
 MEGARA = "6d1c4ad7-6f64-4b41-9b6e-3b1f0c6e8a11"
@@ -24,7 +31,7 @@ SHAPE = (4, 6)
 
 
 def inputs(**values):
-    valid, faults = validate_block(BlockInputs, values)
+    valid, faults = validate_block(ObservingBlockInputs, values)
     assert not faults
     return valid
 

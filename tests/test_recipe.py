@@ -28,7 +28,7 @@ from crdetect.exposures import read_exposures
 from crdetect.loader import load_drp
 from crdetect.parameters import BLOCKS, Inputs
 from crdetect.products import crmasks_hdul
-from crdetect.profiles import BlockInputs
+from crdetect.profiles import ObservingBlockInputs
 from crdetect.recipe import CrCombinationRecipe, CrDetectionRecipe, Default, described_inputs
 from crdetect.schema.words import describe_block, yaml_value
 
@@ -294,7 +294,7 @@ BAD = {
         "mm_threshold and mm_threshold_rnoise exclude each other",
     ),
     "too many coincidences": ([block(mm_cr_coincidences=3)], "mm_cr_coincidences must be"),
-    "region outside": ([block(regions_to_be_skipped=[1, 500, 1, 9])], "is not inside the image"),
+    "region outside": ([block(regions_to_be_skipped=[1, 500, 1, 9])], "not inside the image"),
     "no such extension": ([block(extnum="SCI")], "exposure_1.fits has no extension SCI"),
     "two frames": ([block(frames=FRAMES[:2])], "frames must be three or more equivalent expos"),
     "no frames": ([block(frames=[])], "frames must be three or more equivalent exposures, not 0"),
@@ -457,7 +457,7 @@ def test_show_recipes_tells_default_accepted_values_unit_and_description():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     detection, combination = done.stdout.split("Recipe: ")[1:]
     items = [item for model in BLOCKS.values() for item in describe_block(model)]
-    items += described_inputs(BlockInputs)
+    items += described_inputs(ObservingBlockInputs)
     for item in items:
         unit = f", in {item.unit}" if item.unit else ""
         default = yaml_value(item.default)

@@ -110,8 +110,8 @@ def test_bad_overrides(write, override, needle):
         ("just text", ["holds a str"]),
         ("images: [a\ngain: 1\n", ["not valid YAML", "line 2"]),
         ("a: 1\nb: 2\n\ta: 3\n", ["not valid YAML", "line 3"]),
-        ("gain: 1\nrnoise: 2\ngain: 3\n", ["not valid YAML", "gain stands twice", "line 3"]),
-        (GOOD + "  crmethod: lacosmic\n", ["crmethod stands twice", "line 10"]),
+        ("gain: 1\nrnoise: 2\ngain: 3\n", ["not valid YAML", "gain is given twice", "line 3"]),
+        (GOOD + "  crmethod: lacosmic\n", ["crmethod is given twice", "line 10"]),
         ("gain: {{ gain }}\n", ["not valid YAML", "line 1"]),
         ("? [1, 2]\n: 3\n", ["not valid YAML", "line 1"]),
         ("gain: !!python/object/apply:os.getcwd []\n", ["not valid YAML"]),
@@ -144,7 +144,37 @@ def test_file_that_is_not_there(tmp_path):
 
 
 def test_folder_in_place_of_a_file(tmp_path):
-    assert str(tmp_path) in complaint(tmp_path)
+    assert complaint(tmp_path) == f"{tmp_path} is a folder, a params file (YAML) is needed"
+    (tmp_path / "params.yaml").touch()
+    assert complaint(tmp_path).endswith(f"did you mean {tmp_path / 'params.yaml'}?")
+
+
+def test_faults_of_the_command_line_are_not_those_of_the_file(write):
+    path = write(GOOD.replace("[6.0, 4.0]", "[6.0]"))
+    overrides = ["crmetod=lacosmic", "gain=-1", "pixels_to_be-flagged_as_cr=[0, 5]", "bias=3"]
+    of_set, _, of_file = complaint(path, *overrides).partition("params.yaml: ")
+    assert of_set.split("; --set ")[0] == (
+        "--set crmetod=lacosmic: crmetod is not a parameter; did you mean crmethod?"
+    )
+    assert "; --set gain=-1: gain must be a number > 0" in of_set
+    assert "; --set pixels_to_be-flagged_as_cr=[0, 5]: pixels_to_be_flagged_as_cr must" in of_set
+    assert "bias" not in of_set
+    assert of_file.startswith("la_sigclip must be")
+    assert "gain" not in of_file
+    assert "params.yaml" not in complaint(write(GOOD), *overrides)
+
+
+def test_all_missing_files_are_told(write):
+    text = GOOD.replace("gain: 1.25", "gain: g.fits").replace("a.fits", "/a.fits")
+    path = write(text)
+    (path.parent / "b.fits").touch()
+    with pytest.raises(InputError) as caught:
+        read_params(path).located()
+    found = str(caught.value).partition(" (looked in ")[0]
+    assert (
+        found
+        == "images: no file /a.fits, c.fits; gain: no file g.fits; rnoise: no file rnoise.fits"
+    )
 
 
 REQUIREMENTS = {

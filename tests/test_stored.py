@@ -44,7 +44,7 @@ def test_flux_factors_that_make_no_sense(header, value):
 def test_flux_factors_of_unknown_use_are_refused(header):
     hdul = crmasks_hdul(make_detection(factors=(0.8, 1.0, 1.2)), Quality(), header, [])
     del hdul["PARAMS"]
-    with pytest.raises(InputError, match="no table PARAMS to tell what was divided"):
+    with pytest.raises(InputError, match="no table PARAMS that says whether the exposures"):
         read_crmasks(hdul)
 
 

@@ -33,7 +33,7 @@ def run(stack, boundary=None, **values):
 
 
 def through_a_file(detection, path):
-    crmasks_hdul(detection, fits.Header(), []).writeto(path)
+    crmasks_hdul(detection, detection.quality, fits.Header(), []).writeto(path)
     return fits.open(path)
 
 

@@ -9,7 +9,7 @@ from crdetect.detectors.base import Cleaned, Detector, NoDetector, PeaksAndTails
 from crdetect.detectors.registry import REGISTRY
 from crdetect.resources import ALL_PROCESSORS, Resources
 
-if TYPE_CHECKING:  # the parameters know the detectors
+if TYPE_CHECKING:  # crdetect.parameters imports the detectors
     from crdetect.parameters import Parameters
 
 __all__ = [
@@ -25,14 +25,19 @@ __all__ = [
 def make_detector(
     parameters: Parameters, resources: Resources = ALL_PROCESSORS
 ) -> PeaksAndTails | NoDetector:
-    """Make the detector that ``crmethod`` asks for.
+    """Make the detector that ``crmethod`` names.
 
     Parameters
     ----------
     parameters : Parameters
-        Method, its thresholds, and the device.
+        Method, thresholds of the detector, and the device of networks.
     resources : Resources, optional
-        How many processors the detector may keep busy.
+        Processors that the detector may use.
+
+    Returns
+    -------
+    PeaksAndTails or NoDetector
+        The detector; `NoDetector` if ``crmethod`` names a criterion alone.
     """
     name = parameters.general.detector
     if name is None:

@@ -1,4 +1,4 @@
-"""What a detector of cosmic rays in one image is, and the rule of peaks and tails."""
+"""Base class of the detectors of cosmic rays in one image, and hysteresis thresholds for them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _logger = logging.getLogger(__name__)
 @by_value
 @dataclass(frozen=True)
 class Cleaned:
-    """What a detector gives for one image.
+    """Result of a detector for one image: the mask of cosmic rays, and the cleaned image.
 
     Attributes
     ----------
     mask : (rows, columns) array of bool
-        True where a cosmic ray is.
+        True at pixels that a cosmic ray hit.
     image_adu : (rows, columns) array of float32
-        The image with cosmic rays replaced.
+        The image with the masked pixels replaced, ADU.
     """
 
     mask: np.ndarray
@@ -44,26 +44,28 @@ class Detector(ABC):
     Parameters
     ----------
     parameters : Block
-        The block of parameters, with one value for each limit.
+        Parameters of the detector, with a single value for each threshold in `limits`.
     resources : Resources
-        What it may use.
+        Processors that may be used; the result does not depend on them.
 
     Attributes
     ----------
     block : type of Block
-        The block of its parameters: their prefix, names, kinds, defaults and descriptions.
+        Class of the parameters: their prefix, names, kinds, defaults and descriptions.
     limits : tuple of str
-        Parameters that take one value or two, for peaks and tails.
+        Names of the thresholds that may be given as a pair, for peaks and for tails
+        (`PeaksAndTails`).
     least_size_px : int
-        Rows and columns that an image must have.
+        Minimum number of rows and of columns of an image.
     divides_images : bool
-        Whether it works on pieces of one image in threads of its own. Images then come one after
-        the other; else each thread works on an image.
+        Whether the detector works on pieces of one image in several threads. The images are then
+        given to it one after the other; otherwise each thread works on an image.
     """
 
     block: ClassVar[type[Block]]
     limits: ClassVar[tuple[str, ...]] = ()
-    least_size_px: ClassVar[int] = 5  # the filters; astroscrappy crashes below
+    # the filters need 5 × 5 pixels; astroscrappy crashes on smaller images
+    least_size_px: ClassVar[int] = 5
     divides_images: ClassVar[bool] = False
 
     def __init__(self, parameters: Block, resources: Resources = ALL_PROCESSORS):
@@ -71,7 +73,18 @@ class Detector(ABC):
         self.resources = resources
 
     def check(self, shape: tuple[int, int]) -> None:
-        """Raise InputError if the detector cannot work on images of this shape, or not here."""
+        """Check that the detector can run on images of this shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Rows and columns.
+
+        Raises
+        ------
+        InputError
+            If the images are too small, or the detector is not installed.
+        """
         least = self.least_size_px
         if min(shape) < least:
             raise InputError(
@@ -81,46 +94,62 @@ class Detector(ABC):
 
     @abstractmethod
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image.
+        """Mask the cosmic rays of one image, and replace the masked pixels.
 
         Parameters
         ----------
         image_adu : (rows, columns) array of float32
-            Bias removed, finite everywhere.
+            The image, ADU, bias subtracted, without missing values.
         noise : Noise
-            Gain and read noise.
+            Gain (e/ADU) and read noise (ADU).
 
         Returns
         -------
         Cleaned
-            Mask, and image in ADU with the masked pixels replaced.
+            The mask, and the cleaned image in ADU.
         """
 
     @classmethod
     def detect_in_runs(
         cls, runs: Sequence[Self], image_adu: np.ndarray, noise: Noise
     ) -> list[Cleaned]:
-        """Let several detectors, which differ in their limits only, work on the same image.
+        """Run detectors that differ in their thresholds only on the same image.
 
-        Where most of the work does not depend on the limits, a detector does it once, here.
+        A detector whose main work does not depend on the thresholds overrides this method, in order
+        to do that work only once.
+
+        Parameters
+        ----------
+        runs : sequence of Detector
+            The detectors.
+        image_adu : (rows, columns) array of float32
+            The image; see `detect`.
+        noise : Noise
+            Gain (e/ADU) and read noise (ADU).
+
+        Returns
+        -------
+        list of Cleaned
+            The result of each detector.
         """
         return [run.detect(image_adu, noise) for run in runs]
 
 
 class PeaksAndTails:
-    """A detector that runs twice where its limits are pairs.
+    """Detector with hysteresis: high thresholds find the peaks of cosmic rays, low ones the tails.
 
-    The second run goes deeper; a feature of it is kept where it holds a pixel of the first. The
-    cleaned image is the second run's.
+    The detector runs twice if a threshold is given as a pair. A feature of the second run, with the
+    low thresholds, is kept if at least one of its pixels was flagged in the first run. The cleaned
+    image is that of the second run.
 
     Parameters
     ----------
     kind : type of Detector
-        The detector.
+        Class of the detector.
     parameters : Block
-        Its block of parameters.
+        Its parameters.
     resources : Resources
-        What it may use.
+        Processors that may be used; the result does not depend on them.
     """
 
     def __init__(
@@ -143,22 +172,28 @@ class PeaksAndTails:
 
     @property
     def divides_images(self) -> bool:
-        """Whether it works on pieces of one image in threads of its own; see `Detector`."""
+        """Whether the detector works on pieces of one image in several threads; see `Detector`."""
         return self.kind.divides_images
 
     def check(self, shape: tuple[int, int]) -> None:
-        """Raise InputError if the detector cannot work on images of this shape, or not here."""
+        """Check that the detector can run on images of this shape; see `Detector.check`."""
         self.runs[0].check(shape)
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image.
+        """Mask the cosmic rays of one image, and replace the masked pixels.
 
         Parameters
         ----------
         image_adu : (rows, columns) array of float32
-            Bias removed. Missing values (NaN) are filled for the detector and never flagged.
+            The image, ADU, bias subtracted. Missing values (NaN) are filled for the detector and
+            never flagged.
         noise : Noise
-            Gain and read noise.
+            Gain (e/ADU) and read noise (ADU).
+
+        Returns
+        -------
+        Cleaned
+            The mask, and the cleaned image in ADU.
         """
         finite = fill_missing(image_adu)
         with self.resources.bounded():
@@ -170,13 +205,13 @@ class PeaksAndTails:
 
 
 class NoDetector:
-    """The detector of ``mmcosmic`` alone: finds nothing, changes nothing."""
+    """Detector that flags no pixel, for a ``crmethod`` that names a criterion alone."""
 
     divides_images = False
 
     def check(self, shape: tuple[int, int]) -> None:
-        """Accept any shape."""
+        """Accept images of any shape."""
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:  # noqa: ARG002
-        """Return an empty mask and the image with missing values filled."""
+        """Return an empty mask, and the image with its missing values filled."""
         return Cleaned(np.zeros(image_adu.shape, bool), fill_missing(image_adu))

@@ -1,4 +1,4 @@
-"""The network Cosmic-CoNN: cosmic rays in one image (Xu et al. 2023, ApJ 942, 73)."""
+"""Network Cosmic-CoNN (Xu et al. 2023, ApJ 942, 73), which finds cosmic rays in one image."""
 
 from __future__ import annotations
 
@@ -25,14 +25,19 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 STAMP_PX = 1024
-"""The package gives the network stamps of this size, as in its training."""
+"""Side of the stamps that the network gets, in pixels. The package cuts images into
+such stamps; they are those of the training."""
 
-_MODULO_PX = 16  # and cuts them to multiples of this
-_LEAST_STAMP_PX = 256  # what is narrower gets so much of its surroundings
-_STRIP_PX = 32  # rows; what a strip needs fits into a processor's cache
+# The package cuts the sides of a stamp to multiples of this number of pixels.
+_MODULO_PX = 16
+# Minimum side of a stamp, in pixels: a narrower rest is extended by that many pixels of the image.
+_LEAST_STAMP_PX = 256
+# Number of rows of a strip: its data fit into the cache of a processor.
+_STRIP_PX = 32
 
 Rows = Callable[[int, int], "torch.Tensor"]
-"""Gives some rows of what a convolution works on: (1, channels, rows, columns)."""
+"""Function that returns rows of the input of a convolution, from the first row up to the last:
+(1, channels, rows, columns)."""
 
 
 class Conn(Block):
@@ -53,26 +58,27 @@ class Conn(Block):
 
 
 class ConnDetector(NetworkDetector):
-    """The detector with its parameters; see `crdetect.detectors.base.Detector`.
+    """Detector Cosmic-CoNN; see `crdetect.detectors.base.Detector`.
 
     Notes
     -----
-    The median of a stamp is taken off it before, so a constant level does not matter. The gain
-    does. ground_imaging was trained on images of the LCO telescopes reduced by BANZAI, and
-    HST_ACS_WFC on ``flc`` images of ACS: electrons both. NRES was trained on raw frames of that
-    spectrograph; here it gets electrons too, so that no result depends on the unit.
+    The median of each stamp is subtracted from it, so that a constant level does not matter. The
+    gain matters. ground_imaging was trained on images of the LCO telescopes that BANZAI had
+    reduced, HST_ACS_WFC on ``flc`` images of ACS, both in electrons. NRES was trained on raw frames
+    of that spectrograph; it gets electrons here too, so that the result does not depend on the
+    unit.
 
-    ground_imaging and NRES normalise the channels by groups, with the mean and variance of all
-    that the network sees at once: any pixel of a stamp matters for any other. The result is
-    defined by the stamps, therefore, and these are the package's: 1024 × 1024 pixels from the
-    first row and column on. What the package leaves out or gives to the network alone, less than
-    256 rows or columns at the end of the image, comes from stamps that end there and hold the 256
-    before.
+    ground_imaging and NRES normalise groups of channels by their mean and variance in the whole
+    stamp, so that each pixel of a stamp affects all others. The result therefore depends on how the
+    image is cut into stamps. They are those of the package: 1024 × 1024 pixels, from the first row
+    and column on. If less than 256 rows or columns remain at the end of the image, the package
+    leaves them out or makes them a narrow stamp; here they are part of a stamp that also holds the
+    256 rows or columns before them.
 
-    Within a stamp the network goes layer by layer, each in strips of rows, and the statistics of
-    a layer are those of all its strips: results are those of the stamp in one piece.
+    The layers of the network are computed one after the other, each in strips of rows. The mean and
+    variance of a layer are those of all its strips, so that the result is that of the whole stamp.
 
-    Masked pixels are replaced by the median of the unmasked ones in the 7 × 7 around.
+    Masked pixels are replaced by the median of the unmasked pixels in a box of 7 × 7 pixels.
     """
 
     block = Conn
@@ -82,7 +88,7 @@ class ConnDetector(NetworkDetector):
     least_size_px = _MODULO_PX
 
     def probability(self, image_e: np.ndarray) -> np.ndarray:
-        """Map the probability that a cosmic ray hit; see `NetworkDetector.probability`."""
+        """Compute the probability that a cosmic ray hit each pixel."""
         probability = np.empty_like(image_e)
         with inference(self.resources) as in_threads:
             device = pick_device(self.resources.device)
@@ -100,16 +106,17 @@ class ConnDetector(NetworkDetector):
 
 @dataclass(frozen=True)
 class Span:
-    """Where a stamp stands along one axis, in pixels of the image from 0.
+    """Position of a stamp along one axis, in pixels of the image, counted from 0.
 
     Attributes
     ----------
     start, stop : int
-        What the median is taken of.
+        First pixel of the stamp, and the pixel after its last one. The median of the whole stamp is
+        subtracted.
     size : int
-        What the network sees, from the start on.
+        Number of pixels that the network gets, from the first one on.
     own : int
-        The first pixel whose probability is kept; the last one is the last that the network sees.
+        First pixel whose probability is kept, of the pixels that the network gets.
     """
 
     start: int
@@ -119,22 +126,33 @@ class Span:
 
     @property
     def seen(self) -> slice:
-        """Of the image: what the median is taken of."""
+        """The stamp, as a slice of the image."""
         return slice(self.start, self.stop)
 
     @property
     def kept(self) -> slice:
-        """Of the image: whose probability is kept."""
+        """The pixels whose probability is kept, as a slice of the image."""
         return slice(self.own, self.start + self.size)
 
     @property
     def inner(self) -> slice:
-        """Of what the network gives: the same."""
+        """The pixels whose probability is kept, as a slice of the output of the network."""
         return slice(self.own - self.start, self.size)
 
 
 def stamps_along(length: int) -> Iterator[Span]:
-    """Cut one axis of an image, at least 16 pixels long, into stamps; see `ConnDetector`."""
+    """Cut one axis of an image into stamps; see `ConnDetector`.
+
+    Parameters
+    ----------
+    length : int
+        Length of the axis, at least 16 pixels.
+
+    Yields
+    ------
+    Span
+        The position of each stamp.
+    """
     done = 0
     for start in range(0, length, STAMP_PX):
         stop = min(start + STAMP_PX, length)
@@ -150,7 +168,7 @@ def stamps_along(length: int) -> Iterator[Span]:
 
 
 def load_network(name: str) -> torch.nn.Module:
-    """Make a network of Cosmic-CoNN, with its weights."""
+    """Load a network of Cosmic-CoNN and its weights."""
     from cosmic_conn import init_model
 
     return init_model(name).network
@@ -162,7 +180,7 @@ def load_network(name: str) -> torch.nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """What a convolution gave, and what its normalisation makes of it."""
+    """Output of a convolution, and the factor and addend of each channel that normalise it."""
 
     raw: torch.Tensor
     scale: torch.Tensor
@@ -173,10 +191,10 @@ class _Layer:
 
 
 class _InStrips:
-    """The network of the package, run over one stamp after the other in strips of rows.
+    """Network of the package, which computes a stamp in strips of rows.
 
-    The layers of a level write to two arrays in turn, which serve for all stamps: to allocate
-    anew for each layer took longer than the convolutions.
+    The layers of a level write to two arrays in turn, which are used again for all stamps:
+    allocating memory for each layer took longer than the convolutions.
     """
 
     def __init__(self, unet: torch.nn.Module, device: str, in_threads: Map):
@@ -187,7 +205,7 @@ class _InStrips:
         self._arrays: dict[tuple[int, int], torch.Tensor] = {}
 
     def probability(self, stamp: np.ndarray, rows: int, columns: int) -> np.ndarray:
-        """Map the probability, of so many rows and columns of the stamp."""
+        """Compute the probabilities of the first rows and columns of a stamp."""
         import torch
 
         unet = self._unet
@@ -235,7 +253,7 @@ class _InStrips:
             yield range(start, min(start + self._strip_px, height))
 
     def _array(self, place: tuple[int, int], channels: int, shape) -> torch.Tensor:
-        """Lay out rows, columns, channels in an array that is there, or in a new one."""
+        """Return an array of this shape, channels last in memory, in memory that is used again."""
         import torch
 
         size = channels * shape[0] * shape[1]
@@ -249,14 +267,14 @@ def _half(layer: _Layer) -> tuple[int, int]:
 
 
 def _binned(layer: _Layer) -> Rows:
-    """Take the largest of each 2 × 2."""
+    """Bin a layer by the maximum of 2 × 2 pixels."""
     import torch
 
     return lambda a, b: torch.nn.functional.max_pool2d(layer.rows(2 * a, 2 * b), 2)
 
 
 def _joined(skip: _Layer, below: _Layer, enlarge: torch.nn.Module) -> Rows:
-    """Put what comes from the level below beside what is there."""
+    """Join the channels of a layer with those of the enlarged layer of the level below."""
     import torch
 
     def rows(a: int, b: int) -> torch.Tensor:
@@ -269,14 +287,14 @@ def _joined(skip: _Layer, below: _Layer, enlarge: torch.nn.Module) -> Rows:
 def _normalisation(
     norm: torch.nn.Module, moments: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Write a normalisation as factor and addend of each channel.
+    """Express a normalisation as a factor and an addend for each channel.
 
     Parameters
     ----------
     norm : torch.nn.GroupNorm or torch.nn.BatchNorm2d
         The layer.
     moments : (2, channels) tensor of float64
-        Mean, and mean square, of what it normalises.
+        Mean and mean square of each channel of its input.
     """
     import torch
 
@@ -284,7 +302,7 @@ def _normalisation(
         channels = moments.shape[1] // norm.num_groups
         mean, square = moments.view(2, norm.num_groups, channels).mean(2)
         mean, variance = (v.repeat_interleave(channels) for v in (mean, square - mean**2))
-    else:  # batch normalisation, with what it learnt
+    else:  # batch normalisation, with the mean and variance of the training
         mean, variance = norm.running_mean.double(), norm.running_var.double()
     scale = norm.weight / torch.sqrt(variance + norm.eps)
     return scale.float(), (norm.bias - mean * scale).float()

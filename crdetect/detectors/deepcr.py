@@ -1,4 +1,4 @@
-"""The network deepCR: cosmic rays in one image (Zhang & Bloom 2020, ApJ 889, 24)."""
+"""Network deepCR (Zhang & Bloom 2020, ApJ 889, 24), which finds cosmic rays in one image."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 REACH_PX = 9
-"""How far away a pixel can matter: two convolutions of 3 × 3 at either end and, after binning
-2 × 2, two between them."""
+"""Largest distance, in pixels, at which a pixel affects the probability of another one. It follows
+from the network: two convolutions of 3 × 3 pixels at the beginning and two at the end, and two
+between them after binning 2 × 2."""
 
-_MODULO_PX = 4  # sizes that the package gives to the network
-_OVERLAP_PX = 12  # at least REACH_PX; tiles start where the network's bins do
-_TILE_PX = 256  # what a tile needs fits into a processor's cache
+# The package pads the sides of an image to multiples of this number of pixels.
+_MODULO_PX = 4
+# Overlap of tiles, in pixels: at least REACH_PX, and a multiple of _MODULO_PX, so that the bins of
+# the network are the same in each tile.
+_OVERLAP_PX = 12
+# Side of a tile, in pixels: its data fit into the cache of a processor.
+_TILE_PX = 256
+# Side of a tile on a GPU, in pixels: it limits the memory.
 _TILE_ON_GPU_PX = 2048
 
 
 def _with_dashes(value: Any) -> Any:
-    """Read ACS_WFC, as megaradrp writes it."""
+    """Replace underscores by dashes, since megaradrp writes ACS_WFC."""
     return value.replace("_", "-") if isinstance(value, str) else value
 
 
@@ -52,21 +58,21 @@ class DeepCR(Block):
 
 
 class DeepCRDetector(NetworkDetector):
-    """The detector with its parameters; see `crdetect.detectors.base.Detector`.
+    """Detector deepCR; see `crdetect.detectors.base.Detector`.
 
     Notes
     -----
-    Both networks were trained on ``flc`` images of HST, in electrons and with their sky. ACS-WFC
-    (Kwon, Zhang & Bloom 2021, RNAAS 5, 98) takes electrons as they are, and expects a background
-    like that of its training. WFC3-UVIS (Chen et al. 2024, ApJ 962, 7) takes the image minus its
-    mean, divided by its standard deviation: there neither gain nor a constant level matters.
+    Both networks were trained on ``flc`` images of HST, in electrons, without subtraction of the
+    sky. ACS-WFC (Kwon, Zhang & Bloom 2021, RNAAS 5, 98) gets the image in electrons, and expects a
+    background as in its training. WFC3-UVIS (Chen et al. 2024, ApJ 962, 7) gets the image minus its
+    mean, divided by its standard deviation, so that neither the gain nor a constant level matters.
 
-    The probability of a pixel depends on those up to `REACH_PX` away. Tiles overlap by more than
-    this, and start at multiples of 4 pixels: the map is that of the whole image in one piece, as
-    the package gives with ``segment=False``.
+    The probability of a pixel depends on pixels up to `REACH_PX` away. Tiles overlap by more than
+    this and start at multiples of 4 pixels, so that the probabilities are those of the whole image
+    in one piece, which the package computes with ``segment=False``.
 
-    Masked pixels are replaced by the median of the unmasked ones in the 5 × 5 around, as in the
-    package and in numina-crmasks.
+    Masked pixels are replaced by the median of the unmasked pixels in a box of 5 × 5 pixels, as in
+    the package and in numina-crmasks.
     """
 
     block = DeepCR
@@ -75,11 +81,11 @@ class DeepCRDetector(NetworkDetector):
     fill_half_px = 2
 
     def probability(self, image_e: np.ndarray) -> np.ndarray:
-        """Map the probability that a cosmic ray hit; see `NetworkDetector.probability`."""
+        """Compute the probability that a cosmic ray hit each pixel."""
         name = self.parameters.dc_mask
         if name == "WFC3-UVIS":
             image_e = standardised(image_e)
-        # zeros before the first row and column, as the package has it
+        # zeros are added before the first row and column, as in the package
         before = [(-size % _MODULO_PX, 0) for size in image_e.shape]
         padded = np.pad(image_e, before)
         probability = self._in_tiles(padded)[before[0][0] :, before[1][0] :]
@@ -111,23 +117,23 @@ class DeepCRDetector(NetworkDetector):
 
 
 def tiles(shape: tuple[int, int], size: int) -> Iterator[tuple[slice, slice]]:
-    """Cut an image into tiles of at most so many pixels a side."""
+    """Cut an image into tiles whose sides are at most `size` pixels."""
     for y in range(0, shape[0], size):
         for x in range(0, shape[1], size):
             yield slice(y, min(y + size, shape[0])), slice(x, min(x + size, shape[1]))
 
 
 def standardised(image: np.ndarray) -> np.ndarray:
-    """Take off the mean and divide by the standard deviation, as WFC3-UVIS was trained.
+    """Subtract the mean and divide by the standard deviation, as in the training of WFC3-UVIS.
 
-    A constant image, whose deviation is 0, becomes 0.
+    A constant image, whose standard deviation is 0, becomes 0.
     """
     deviation = image.std()
     return (image - image.mean()) / (deviation if deviation > 0 else np.float32(1))
 
 
 def load_network(name: str) -> torch.nn.Module:
-    """Make a network of deepCR, with its weights."""
+    """Load a network of deepCR and its weights."""
     import torch
 
     with without_init("deepCR"):

@@ -1,4 +1,4 @@
-"""The detector of one image, run on median2d, mean2d and every exposure."""
+"""Detection of cosmic rays in single images: median2d, mean2d and each exposure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 @by_value
 @dataclass(frozen=True)
 class DetectorHits:
-    """What the detector of one image found in each image, and the images it cleaned.
+    """Pixels that the detector of one image flagged in each image, and the cleaned images.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class DetectorHits:
     auxclean : (rows, columns) array of float32
         The median with its flagged pixels replaced, ADU.
     clean_exposures : list of N (rows, columns) arrays of float32 or None
-        The exposures with their flagged pixels replaced, ADU; None where they are not needed.
+        The exposures with their flagged pixels replaced, ADU; None if they are not needed.
     """
 
     median: np.ndarray
@@ -42,7 +42,7 @@ class DetectorHits:
     clean_exposures: list[np.ndarray | None]
 
     def anywhere(self) -> np.ndarray:
-        """Pixels flagged in the median or in any exposure, (rows, columns) of bool."""
+        """Return the pixels flagged in the median or in any exposure, (rows, columns) of bool."""
         return np.logical_or.reduce([self.median, *self.exposures])
 
 
@@ -54,16 +54,16 @@ def detect_in_each_image(
 ) -> DetectorHits:
     """Run the detector that ``crmethod`` names on median2d, mean2d and every exposure.
 
-    Without a detector nothing is flagged.
+    If it names no detector, no pixel is flagged.
 
     Parameters
     ----------
     observation : Observation
         The exposures.
     parameters : Parameters
-        Those of the detector.
+        The parameters of the run.
     resources : Resources
-        Threads, and the processor of the networks.
+        Processors that may be used; the result does not depend on them.
     progress : callable
         Called with the name of each step as it begins.
     """
@@ -79,7 +79,7 @@ def detect_in_each_image(
         if parameters.general.detector:
             progress(f"{parameters.general.detector} in {name}")
         result = detector.detect(image, noise)
-        _logger.info("%s: %d pixels by aux", name, np.count_nonzero(result.mask))
+        _logger.info("%s: the detector flags %d pixels", name, np.count_nonzero(result.mask))
         kept = name == "median2d" or (keep_clean and name != "mean2d")
         return result.mask, result.image_adu if kept else None
 

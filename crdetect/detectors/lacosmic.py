@@ -1,4 +1,4 @@
-"""L.A.Cosmic: cosmic rays in one image (van Dokkum 2001, PASP 113, 1420), by ccdproc."""
+"""L.A.Cosmic (van Dokkum 2001, PASP 113, 1420): cosmic rays in one image, found by ccdproc."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from crdetect.schema.kinds import Accepts, Flag, Growth, PairOfPositive, Positiv
 
 _logger = logging.getLogger(__name__)
 
+# Full width at half maximum of a Gaussian, in units of its standard deviation.
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 
@@ -98,27 +99,27 @@ class LACosmic(Block):
 
 
 class LACosmicDetector(Detector):
-    """The detector with its parameters; see `crdetect.detectors.base.Detector`.
+    """Detector L.A.Cosmic; see `crdetect.detectors.base.Detector`.
 
     Notes
     -----
-    ccdproc takes the read noise and the saturation level in electrons, whatever the gain: the
-    image is converted here, so that gain may be a map. A map of the read noise is reduced to its
-    median, since L.A.Cosmic knows one value.
+    ccdproc expects the read noise and the saturation level in electrons, whatever the gain. The
+    image is converted to electrons here, so that the gain may be a map. If the read noise is a map,
+    its median is used, since L.A.Cosmic takes a single value.
     """
 
     block = LACosmic
     limits = ("la_sigclip", "la_sigfrac", "la_objlim")
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image; see `Detector.detect`."""
-        from ccdproc import cosmicray_lacosmic  # heavy: half of the time of a small run
+        """Mask the cosmic rays of one image; see `Detector.detect`."""
+        from ccdproc import cosmicray_lacosmic  # this import takes half of the time of a small run
 
         p = self.parameters
         pad = p.la_padwidth
         gain = np.float32(noise.gain)
         padded_e = np.pad(image_adu * gain, pad, mode="reflect")
-        with self.resources.bounded():  # again: the import may have loaded OpenMP just now
+        with self.resources.bounded():  # once more, since the import may have loaded OpenMP
             cleaned, mask = cosmicray_lacosmic(
                 padded_e,
                 gain=1.0,
@@ -154,7 +155,20 @@ class LACosmicDetector(Detector):
 
 
 def elliptical_gaussian(fwhm_x: float, fwhm_y: float, size: int) -> np.ndarray:
-    """Normalised elliptical Gaussian kernel, (size, size) float32; FWHM in pixels."""
+    """Make a normalised elliptical Gaussian kernel.
+
+    Parameters
+    ----------
+    fwhm_x, fwhm_y : float
+        Full width at half maximum along x and y, in pixels.
+    size : int
+        Number of rows and columns.
+
+    Returns
+    -------
+    (size, size) array of float32
+        The kernel, whose sum is 1.
+    """
     offset = np.arange(size) - size // 2
     profile_x, profile_y = (
         np.exp(-0.5 * (offset * _FWHM_PER_SIGMA / fwhm) ** 2) for fwhm in (fwhm_x, fwhm_y)

@@ -1,10 +1,11 @@
-"""What the detectors that are neural networks share.
+"""Base class of the detectors that are neural networks, and their interface to torch.
 
-The networks and their weights are those of the packages deepCR and cosmic-conn (extra ``deep``).
-Here stand how they are found, loaded once, and kept; what these packages do that a library should
-not; threads and GPU; and how a map of probabilities becomes a mask and a cleaned image.
+The networks and their weights come from the packages deepCR and cosmic-conn (extra ``deep``). This
+module loads each network once, runs it in threads or on a GPU, undoes side effects of the packages,
+and turns a map of probabilities into a mask and a cleaned image.
 
-No result depends on threads or tiles. On a GPU rounding differs, by about 1e-6 of a probability.
+The results do not depend on threads or tiles. On a GPU the rounding differs, which changes
+probabilities by about 1e-6.
 """
 
 from __future__ import annotations
@@ -35,13 +36,21 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_one_image_at_a_time = threading.Lock()  # memory stays bounded
+# A network works on one image at a time, which limits the memory.
+_one_image_at_a_time = threading.Lock()
 
 
 class NetworkDetector(Detector):
-    """A detector that gives each pixel a probability; one above the threshold is a cosmic ray.
+    """Detector that flags the pixels whose probability, given by a network, exceeds a threshold.
 
-    Electrons go in, whatever the gain, and the bias is removed before.
+    The network gets the image in electrons, whatever the gain, with the bias subtracted.
+
+    Attributes
+    ----------
+    packages : tuple of str
+        Names of the modules that must be installed, beside torch.
+    fill_half_px : int
+        Half width, in pixels, of the box whose median replaces a flagged pixel.
     """
 
     divides_images = True
@@ -49,7 +58,19 @@ class NetworkDetector(Detector):
     fill_half_px: ClassVar[int]
 
     def check(self, shape: tuple[int, int]) -> None:
-        """Raise InputError also where the packages or the GPU asked for are missing."""
+        """Check that the detector can run; see `Detector.check`.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Rows and columns.
+
+        Raises
+        ------
+        InputError
+            If the images are too small, a package is not installed, or there is no GPU although
+            ``device`` is ``cuda``.
+        """
         missing = [name for name in ("torch", *self.packages) if find_spec(name) is None]
         if missing:
             raise InputError(
@@ -62,16 +83,17 @@ class NetworkDetector(Detector):
 
     @abstractmethod
     def probability(self, image_e: np.ndarray) -> np.ndarray:
-        """Map the probability that a cosmic ray hit.
+        """Compute the probability that a cosmic ray hit each pixel.
 
         Parameters
         ----------
         image_e : (rows, columns) array of float32
-            Electrons, bias removed.
+            The image, electrons, bias subtracted.
 
         Returns
         -------
         (rows, columns) array of float32
+            The probabilities, from 0 to 1.
         """
 
     @property
@@ -80,14 +102,14 @@ class NetworkDetector(Detector):
         return getattr(self.parameters, self.limits[0])
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image; see `Detector.detect`."""
+        """Mask the cosmic rays of one image; see `Detector.detect`."""
         return self.detect_in_runs([self], image_adu, noise)[0]
 
     @classmethod
     def detect_in_runs(
         cls, runs: Sequence[Self], image_adu: np.ndarray, noise: Noise
     ) -> list[Cleaned]:
-        """Apply each threshold to the same probabilities: the network works once."""
+        """Apply each threshold to the same probabilities; see `Detector.detect_in_runs`."""
         gain = np.float32(noise.gain)
         image_e = image_adu * gain
         probability = runs[0].probability(image_e)
@@ -99,16 +121,23 @@ class NetworkDetector(Detector):
 
 
 def fill(image: np.ndarray, mask: np.ndarray, half: int) -> np.ndarray:
-    """Replace masked pixels by the median of the others around, or of the image in wide gaps.
+    """Replace masked pixels by the median of the unmasked pixels in a box around them.
+
+    If a box holds no unmasked pixel, the median of the image is taken.
 
     Parameters
     ----------
     image : (rows, columns) array of float32
         The image; not changed.
     mask : (rows, columns) array of bool
-        True where a pixel is to be replaced.
+        True at pixels that are replaced.
     half : int
-        The window is ``2 * half + 1`` pixels on each side.
+        Half width of the box, whose sides are ``2 * half + 1`` pixels.
+
+    Returns
+    -------
+    (rows, columns) array of float32
+        The image with the masked pixels replaced.
     """
     y, x = np.nonzero(mask)
     median = median_around(np.where(mask, np.float32(np.nan), image), y, x, half, half)
@@ -122,12 +151,17 @@ def fill(image: np.ndarray, mask: np.ndarray, half: int) -> np.ndarray:
 
 
 def pick_device(device: str) -> str:
-    """Return ``cpu`` or ``cuda``, whichever is meant and there.
+    """Choose the device for torch, ``cpu`` or ``cuda``.
+
+    Parameters
+    ----------
+    device : str
+        ``cpu``, ``cuda``, or ``auto``, which takes a GPU if there is one.
 
     Raises
     ------
     InputError
-        If ``cuda`` is asked for and torch sees no GPU.
+        If device is ``cuda`` and torch finds no GPU.
     """
     if device == "cpu":
         return device
@@ -136,17 +170,23 @@ def pick_device(device: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if device == "cuda":
-        raise InputError("device: cuda, but torch sees no GPU here; accepted: auto or cpu")
+        raise InputError("device: cuda, but torch finds no GPU here; accepted: auto or cpu")
     return "cpu"
 
 
 @contextlib.contextmanager
 def inference(resources: Resources) -> Iterator[Map]:
-    """Give what runs pieces of one image through a network, and keep other images waiting.
+    """Yield a map function that runs pieces of one image through a network in threads.
 
-    Each thread works on a piece of its own, without gradients. torch's own threads split every
-    operation and wait for each other after it: on processors that are shared this took ten times
-    as long. Their number is a setting of the process; it is 1 meanwhile.
+    Other images wait until the context ends. Each thread works on one piece, without gradients, and
+    torch's own threads are set to 1, for the whole process, until the context ends: they would
+    split every operation and wait for each other after it, which took ten times as long on shared
+    processors.
+
+    Parameters
+    ----------
+    resources : Resources
+        Processors that may be used, and the device.
     """
     import torch
 
@@ -158,7 +198,7 @@ def inference(resources: Resources) -> Iterator[Map]:
     with (
         _one_image_at_a_time,
         _torch_threads(1),
-        # full float32: with TF32, the default of a GPU, masks would differ
+        # TF32, the default on a GPU, would change masks: it rounds more coarsely than float32
         torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False),
         resources.pool(1 if on_gpu else None) as mapped,
     ):
@@ -167,10 +207,10 @@ def inference(resources: Resources) -> Iterator[Map]:
 
 @contextlib.contextmanager
 def _torch_threads(number: int) -> Iterator[None]:
-    """Set the number of torch's own threads, and set it back at the end."""
+    """Set the number of torch's own threads until the context ends."""
     import torch
 
-    # a new thread has the setting of the process; this one may be limited beyond it
+    # a new thread shows the setting of the process; the current thread may have a lower limit
     with ThreadPoolExecutor(1) as pool:
         before = pool.submit(torch.get_num_threads).result()
     torch.set_num_threads(number)
@@ -186,36 +226,42 @@ def _torch_threads(number: int) -> Iterator[None]:
 
 @functools.cache
 def load(loader: Callable[[str], torch.nn.Module], name: str, device: str) -> torch.nn.Module:
-    """Load a network with its weights, once for the life of the process.
+    """Load a network with its weights, once per process.
 
     Parameters
     ----------
     loader : callable
-        Makes the network from its name.
+        Function that makes the network from its name.
     name : str
         Name of the network.
     device : str
         ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network, ready for inference.
     """
     import torch
 
     with _as_a_guest():
         network = loader(name)
     network.eval().requires_grad_(requires_grad=False)
-    # with the channels of a pixel side by side convolutions take half the time
+    # convolutions take half the time if the channels of a pixel are adjacent in memory
     return network.to(device, memory_format=torch.channels_last)
 
 
 @contextlib.contextmanager
 def _as_a_guest() -> Iterator[None]:
-    """Undo what the packages do to their surroundings when they are imported or load a network.
+    """Undo the side effects that the packages have when they are imported or load a network.
 
-    - deepCR builds WFC3-UVIS with a normalisation that torch calls deprecated.
-    - cosmic-conn makes the root logger write to the terminal, and lets cuDNN choose convolutions
-      by how fast they happen to be, so that results differ from run to run.
-    - Either may print: that goes to the log.
+    - deepCR builds WFC3-UVIS with a normalisation that torch calls deprecated: the warning is
+      suppressed.
+    - cosmic-conn adds handlers to the root logger, and lets cuDNN choose convolutions by measured
+      speed, so that results differ from run to run: both settings are restored.
+    - Both packages may print: the text goes to the log.
 
-    `tests/detectors/test_networks.py` tells when a package does it no more.
+    `tests/detectors/test_networks.py` fails when a package no longer has these side effects.
     """
     import torch
 
@@ -235,10 +281,15 @@ def _as_a_guest() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_init(package: str) -> Iterator[None]:
-    """Import modules of a package without running its ``__init__``.
+    """Import modules of a package without running the ``__init__`` of the package.
 
-    That of deepCR imports all it needs for training: matplotlib, tensorboard and more, of which
-    detection needs nothing. What else imports the package later gets it whole.
+    The ``__init__`` of deepCR imports what training needs, such as matplotlib and tensorboard, but
+    detection does not. A later import of the package is a complete one.
+
+    Parameters
+    ----------
+    package : str
+        Name of the package.
     """
     if package in sys.modules:
         yield

@@ -1,8 +1,9 @@
-"""PyCosmic: cosmic rays in one image (Husemann et al. 2012, A&A 545, A137).
+"""PyCosmic (Husemann et al. 2012, A&A 545, A137): cosmic rays in one image.
 
-The steps follow section 3 of the paper and, where the paper is silent, what its reference
-implementation was seen to do (`docs/method`): masks and cleaned images are equal to its own, bit
-for bit, on the reference cases. Everything is float32; borders repeat the edge pixel.
+The steps follow section 3 of the paper. Where the paper does not say how a step is done, the
+observed results of the reference implementation decide (`docs/method`): on the reference cases
+masks and cleaned images are equal to its results, bit for bit. All arrays are float32. At the
+borders the pixels of the edge are repeated.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ from crdetect.schema.kinds import Flag, Growth, PairOfPositive, Positive, Rounds
 
 _logger = logging.getLogger(__name__)
 
-_FWHM_PER_SIGMA = 2.354  # as the reference implementation rounds it
+# Full width at half maximum of a Gaussian, in units of its standard deviation; rounded as in the
+# reference implementation.
+_FWHM_PER_SIGMA = 2.354
+# Kernel of the negative Laplacian, the sum of the second differences along both axes.
 _LAPLACIAN = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)
-_KERNEL_SIGMAS = 4.0  # where the Gaussian kernel is cut
-_SIGNIFICANCE_BOX = 5  # of the median that is taken off the significance
+# Half width of the Gaussian kernel, in units of its standard deviation.
+_KERNEL_SIGMAS = 4.0
+# Side of the box, in pixels, whose median is subtracted from the significance.
+_SIGNIFICANCE_BOX = 5
+# Number of rows of a strip: the temporary arrays of a strip fit into the cache of a processor.
 _STRIP_ROWS = 128
 
 
@@ -87,13 +94,13 @@ class PyCosmic(Block):
 
 
 class PyCosmicDetector(Detector):
-    """The detector with its parameters; see `crdetect.detectors.base.Detector`."""
+    """Detector PyCosmic; see `crdetect.detectors.base.Detector`."""
 
     block = PyCosmic
     limits = ("pc_sigma_det", "pc_rlim")
 
     def detect(self, image_adu: np.ndarray, noise: Noise) -> Cleaned:
-        """Find and clean the cosmic rays of one image; see `Detector.detect`."""
+        """Mask the cosmic rays of one image; see `Detector.detect`."""
         gain = np.float32(noise.gain)
         image = image_adu * gain
         mask, cleaned = self._detect_e(image, np.square(np.float32(noise.rnoise_e)))
@@ -111,15 +118,15 @@ class PyCosmicDetector(Detector):
             if p.pc_verbose:
                 _logger.debug("round %d: %d new pixels", turn + 1, np.count_nonzero(found))
             if not found.any():
-                break  # further rounds would see the same image
+                break  # the image does not change any more
         if p.pc_increase_radius:
             size = 2 * p.pc_increase_radius + 1
             mask = cv2.dilate(mask.view(np.uint8), np.ones((size, size), np.uint8)).view(bool)
-        # the last replacement starts from the image as it came
+        # the final replacement starts from the original image
         return mask, masked_median(image, mask, half_y, half_x, True)
 
     def _new_hits(self, image: np.ndarray, mask: np.ndarray, rnoise2: np.ndarray) -> np.ndarray:
-        """One round, in strips of rows whose temporaries stay in the processor's cache."""
+        """Find the hits of one round, in strips of rows."""
         hits = np.empty(image.shape, bool)
         reach = self._reach()
         for start in range(0, len(image), _STRIP_ROWS):
@@ -131,7 +138,7 @@ class PyCosmicDetector(Detector):
         return hits
 
     def _reach(self) -> int:
-        """Rows around a pixel that its significance or sharpness depends on."""
+        """Return how many rows away a pixel still affects significance or sharpness."""
         p = self.parameters
         significance = p.pc_replace_box_y // 2 + 1 + _SIGNIFICANCE_BOX // 2
         sharpness = kernel_radius(p.pc_fwhm_gauss_y / _FWHM_PER_SIGMA) + 1
@@ -140,12 +147,12 @@ class PyCosmicDetector(Detector):
     def _new_hits_in_strip(
         self, image: np.ndarray, mask: np.ndarray, rnoise2: np.ndarray
     ) -> np.ndarray:
-        """Where the Laplacian is significant and sharper than the PSF."""
+        """Find the pixels whose significance and sharpness exceed their thresholds."""
         p = self.parameters
         smooth = median_filter(image, p.pc_replace_box_y, p.pc_replace_box_x)
         noise = np.sqrt(np.maximum(smooth, 0) + rnoise2)
         significance = positive_laplacian(image)
-        with np.errstate(divide="ignore", invalid="ignore"):  # nothing over nothing
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0
             significance /= 2 * noise
             ratio = image / self._fine_structure(image, mask)
         np.nan_to_num(ratio, copy=False, nan=0.0)
@@ -156,7 +163,7 @@ class PyCosmicDetector(Detector):
         return (sharpness > np.float32(p.pc_rlim)) & (significance > np.float32(p.pc_sigma_det))
 
     def _fine_structure(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Gaussian smoothing in which masked pixels weigh nothing."""
+        """Smooth the image by a Gaussian, with weight 0 for masked pixels."""
         p = self.parameters
         kernels = [
             gaussian_kernel(fwhm / _FWHM_PER_SIGMA)
@@ -171,15 +178,15 @@ class PyCosmicDetector(Detector):
 
 
 def median_filter(image: np.ndarray, box_y: int, box_x: int) -> np.ndarray:
-    """Median filter with the edge pixel repeated."""
+    """Filter an image by the median in a box; the pixels of the edge are repeated."""
     if box_y == box_x and box_y in (1, 3, 5):
         return cv2.medianBlur(image, box_y)
-    # OpenCV has no other sizes in float32
+    # OpenCV supports no other sizes for float32
     return scipy.ndimage.median_filter(image, size=(box_y, box_x), mode="nearest")
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
-    """Normalised Gaussian of this sigma (pixels), cut at four sigmas."""
+    """Make a normalised Gaussian kernel of standard deviation sigma (pixels), cut at 4 sigma."""
     radius = kernel_radius(sigma)
     x = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (x / sigma) ** 2)
@@ -187,15 +194,16 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
 
 
 def kernel_radius(sigma: float) -> int:
-    """Radius of the Gaussian kernel of this sigma, pixels."""
+    """Return the half width, in pixels, of the Gaussian kernel of standard deviation sigma."""
     return int(_KERNEL_SIGMAS * sigma + 0.5)
 
 
 def positive_laplacian(image: np.ndarray) -> np.ndarray:
-    """Laplacian of the image doubled by replication, negatives set to 0, binned 2 × 2 by sum.
+    """Compute the Laplacian of the image subsampled 2 × 2, clipped at 0, and binned again by sum.
 
-    A pixel of the doubled image has two neighbours of its own value, so each of the four
-    subpixels of a pixel v between a and b gives (2 v − a − b) / 4: no image need be doubled.
+    A subpixel has two neighbours in its own pixel, which have the same value v, and two neighbours
+    in adjacent pixels, of values a and b: its Laplacian is (2 v − a − b) / 4. So the four subpixels
+    are summed without making the larger image.
     """
     padded = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     up, down = image - padded[:-2, 1:-1], image - padded[2:, 1:-1]
@@ -208,7 +216,10 @@ def positive_laplacian(image: np.ndarray) -> np.ndarray:
 
 
 def binned_laplacian(image: np.ndarray) -> np.ndarray:
-    """Laplacian of the doubled image, binned 2 × 2 by sum: half the Laplacian of the image."""
+    """Compute the Laplacian of the image subsampled 2 × 2, binned again by sum.
+
+    Without clipping it is half the Laplacian of the image.
+    """
     laplacian = cv2.filter2D(image, -1, _LAPLACIAN, borderType=cv2.BORDER_REPLICATE)
     laplacian *= np.float32(0.5)
     return laplacian

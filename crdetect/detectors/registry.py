@@ -1,7 +1,8 @@
-"""The detectors that ``crmethod`` can name: those of this package, and those that others add.
+"""Registry of the detectors that ``crmethod`` can name: built-in ones, and those of other packages.
 
-Another package adds a detector with an entry point of the group ``crdetect.detectors``: its name
-is the detector's name in ``crmethod``, its value a subclass of `crdetect.detectors.base.Detector`.
+Another package adds a detector by an entry point of the group ``crdetect.detectors``. The name of
+the entry point is the name of the detector in ``crmethod``, its value is a subclass of
+`crdetect.detectors.base.Detector`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from crdetect.schema.words import validate_block
 _logger = logging.getLogger(__name__)
 
 GROUP = "crdetect.detectors"
-"""The group of entry points in which packages name their detectors."""
+"""Group of entry points by which packages add detectors."""
 
 BUILT_IN: dict[str, type[Detector]] = {
     "lacosmic": LACosmicDetector,
@@ -33,14 +34,13 @@ BUILT_IN: dict[str, type[Detector]] = {
     "deepcr": DeepCRDetector,
     "conn": ConnDetector,
 }
-"""The detectors of this package."""
+"""The detectors of this package, by their names in ``crmethod``."""
 
 
 class _Registry(Mapping[str, type[Detector]]):
-    """The detectors by name.
+    """Mapping of names to detectors, which reads the entry points when it is first used.
 
-    The packages of others are imported when the registry is first asked, not when this package
-    is: they import this package themselves.
+    Other packages import this one, so that they cannot be imported together with it.
     """
 
     @cached_property
@@ -58,13 +58,13 @@ class _Registry(Mapping[str, type[Detector]]):
 
 
 REGISTRY: Mapping[str, type[Detector]] = _Registry()
-"""The detectors by the name that ``crmethod`` gives them."""
+"""All detectors, by their names in ``crmethod``."""
 
 
 def find_detectors(entries: Iterable[EntryPoint]) -> dict[str, type[Detector]]:
-    """Collect the detectors of this package and those that entry points name.
+    """Collect the built-in detectors and those of entry points.
 
-    What cannot serve as a detector is left out, with one warning in the log that says why.
+    An entry point that does not name a valid detector is left out; a warning in the log says why.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def find_detectors(entries: Iterable[EntryPoint]) -> dict[str, type[Detector]]:
             if kind is found.get(entry.name):
                 continue  # the same entry point, of a package that is found twice
             _check(entry.name, kind, found)
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with a package of others)
+        except Exception as error:  # noqa: BLE001 (another package may raise any exception)
             _warn(entry, error)
         else:
             found[entry.name] = kind
@@ -91,7 +91,7 @@ def find_detectors(entries: Iterable[EntryPoint]) -> dict[str, type[Detector]]:
 
 
 class _UnfitError(Exception):
-    """Why something that an entry point names cannot serve as a detector."""
+    """Reason for which an entry point does not name a valid detector."""
 
 
 def _load(entry: EntryPoint) -> type[Detector]:
@@ -110,7 +110,7 @@ def _warn(entry: EntryPoint, error: Exception) -> None:
 
 
 def _check(name: str, kind: type[Detector], others: Mapping[str, type[Detector]]) -> None:
-    """Raise _UnfitError unless a class can serve as the detector of this name."""
+    """Check that a class is a valid detector of this name; raise _UnfitError if it is not."""
     if not name.isidentifier() or Method.parse(name) != Method(name, None):
         raise _UnfitError(f"{name} cannot be the name of a detector in crmethod")
     if name in others:
@@ -130,8 +130,8 @@ def _check(name: str, kind: type[Detector], others: Mapping[str, type[Detector]]
 
 
 def _check_block(block: type[Block], others: list[type[Block]]) -> None:
-    """Raise _UnfitError unless a block can stand beside those of the other detectors."""
-    from crdetect.parameters import OWN_BLOCKS, Inputs  # they know this registry
+    """Check the parameters of a detector; raise _UnfitError if they clash with others."""
+    from crdetect.parameters import OWN_BLOCKS, Inputs  # this module imports the registry
 
     prefix, names = block.prefix, set(block.model_fields)
     if not prefix.isidentifier():
@@ -141,9 +141,8 @@ def _check_block(block: type[Block], others: list[type[Block]]) -> None:
     without = sorted(name for name in names if not name.startswith(f"{prefix}_"))
     if without:
         raise _UnfitError(f"names of parameters must begin with {prefix}_: {', '.join(without)}")
-    taken = {
-        name for model in (*others, *OWN_BLOCKS.values(), Inputs) for name in model.model_fields
-    }
+    models: list[type[Block]] = [*others, *OWN_BLOCKS.values(), Inputs]
+    taken = {name for model in models for name in model.model_fields}
     if twice := sorted(names & taken):
         raise _UnfitError(f"names of parameters are taken: {', '.join(twice)}")
     silent = sorted(name for name, field in block.model_fields.items() if not field.description)

@@ -50,7 +50,9 @@ class JointHits:
         """Pixels of an image that were hit: in the mean, in any exposure."""
         if which == "median2d":
             return self.mediancr
-        return self.crmasks.any(axis=0) if which == "mean2d" else self.crmasks[which]
+        if which == "mean2d":
+            return np.logical_or.reduce(self.crmasks)
+        return self.crmasks[int(which)]
 
 
 def find_jointly(
@@ -68,6 +70,8 @@ def find_jointly(
         What may be used; the result does not depend on it.
     """
     stack, noise, model = observation.stack, observation.noise, observation.exposure_model
+    if model is None:
+        raise ValueError("joint detection needs the exposure model of the observation")
     coincidences = observation.statistics.coincidences
     level = model.matched.level(electrons(stack, noise))
     rnoise2 = read_variance_e2(noise)

@@ -69,8 +69,8 @@ class CleanPixels:
         """The groups of pixels of equal expected signals."""
         return [group for population in self.populations for group in population.groups]
 
-    def limits(self, min2d_adu: np.ndarray, room: float, parameters: MM) -> Limits:
-        """Find limits of the diagram, outside of which one clean pixel is expected on each side.
+    def limits(self, min2d_adu: np.ndarray, room: float, mm: MM) -> Limits:
+        """Find limits of the diagram, beyond each of which one clean pixel is expected.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class CleanPixels:
             Observed minima; they lie inside the limits, too.
         room : float
             Height of the diagram, in units of the height above which one clean pixel is expected.
-        parameters : MM
+        mm : MM
             The fixed points and ``mm_ydiag_max`` may set another height.
 
         Notes
@@ -108,7 +108,7 @@ class CleanPixels:
             min(xmin, float(min2d_adu.min())),
             max(xmax, float(min2d_adu.max())),
             room * ymax,
-            parameters,
+            mm,
         )
 
     def diagram(self, limits: Limits) -> Diagram:

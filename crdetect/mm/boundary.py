@@ -43,7 +43,7 @@ class Curve:
         one, two = self.spline, other.spline  # scipy compares splines by identity
         return one.k == two.k and np.array_equal(one.t, two.t) and np.array_equal(one.c, two.c)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # that is how a class says it has no hash
 
     @property
     def knots(self) -> np.ndarray:
@@ -154,14 +154,14 @@ def _column_centres(diagram: Diagram, columns: np.ndarray) -> np.ndarray:
     return 0.5 * (edges[columns] + edges[columns + 1])
 
 
-def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
+def fit_boundary(x: np.ndarray, y: np.ndarray, mm: MM) -> Boundary:
     """Fit a boundary to the points of a diagram.
 
     Parameters
     ----------
     x, y : arrays
         Points of `simulated_points` or `computed_points`, ADU; ``piecewise`` does not use them.
-    parameters : MM
+    mm : MM
         Form of the boundary, number of knots, number of rounds and fixed points.
 
     Returns
@@ -177,8 +177,8 @@ def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
     ----------
     Cardiel et al. 2026 (M.M.Cosmic).
     """
-    fixed = _fixed_points(parameters)
-    if parameters.mm_boundary_fit == "piecewise":
+    fixed = _fixed_points(mm)
+    if mm.mm_boundary_fit == "piecewise":
         order = np.argsort(fixed.x)
         lines = (_polyline(fixed.x[order], fixed.y[order]),)
         return Boundary("piecewise", lines, Points(*np.zeros((3, 0))), fixed)
@@ -188,25 +188,25 @@ def fit_boundary(x: np.ndarray, y: np.ndarray, parameters: MM) -> Boundary:
             "give mm_fixed_points_in_boundary and mm_boundary_fit: piecewise"
         )
     weight = np.ones(x.size)
-    rounds = [_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit)]
-    for turn in range(1, parameters.mm_niter_boundary_extension + 1):
-        raised = min(parameters.mm_weight_boundary_extension**turn, _LARGEST_WEIGHT)
+    rounds = [_fit_with_fixed(x, y, weight, fixed, mm.mm_knots_splfit)]
+    for turn in range(1, mm.mm_niter_boundary_extension + 1):
+        raised = min(mm.mm_weight_boundary_extension**turn, _LARGEST_WEIGHT)
         weight = np.where(y > rounds[-1](x), raised, 1.0)
-        rounds.append(_fit_with_fixed(x, y, weight, fixed, parameters.mm_knots_splfit))
+        rounds.append(_fit_with_fixed(x, y, weight, fixed, mm.mm_knots_splfit))
     return Boundary("spline", tuple(rounds), Points(x, y, weight), fixed)
 
 
-def boundary_of_simulated(diagram: Diagram, parameters: MM) -> Boundary:
+def boundary_of_simulated(diagram: Diagram, mm: MM) -> Boundary:
     """Fit a boundary to a simulated diagram after its isolated bins are emptied.
 
     See `fit_boundary`.
     """
-    points = simulated_points(diagram.without_isolated(parameters.mm_hist2d_min_neighbors))
-    return fit_boundary(*points, parameters)
+    points = simulated_points(diagram.without_isolated(mm.mm_hist2d_min_neighbors))
+    return fit_boundary(*points, mm)
 
 
-def _fixed_points(parameters: MM) -> Points:
-    given = parameters.mm_fixed_points_in_boundary or ()
+def _fixed_points(mm: MM) -> Points:
+    given = mm.mm_fixed_points_in_boundary or ()
     rows = [(*point, _FIXED_POINT_WEIGHT)[:3] for point in given]
     return Points(*np.array(rows, float).reshape(-1, 3).T)
 

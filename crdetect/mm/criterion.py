@@ -34,12 +34,12 @@ class DiagramCriterion:
     minimum_max2d_adu: float | np.ndarray
 
     @classmethod
-    def make(cls, boundary: Boundary, noise: Noise, parameters: MM) -> DiagramCriterion:
+    def make(cls, boundary: Boundary, noise: Noise, mm: MM) -> DiagramCriterion:
         """Convert the thresholds from units of the read noise to ADU."""
-        threshold = parameters.mm_threshold
+        threshold = mm.mm_threshold
         if threshold is None:
-            threshold = (parameters.mm_threshold_rnoise or 0.0) * noise.rnoise_adu
-        return cls(boundary, threshold, parameters.mm_minimum_max2d_rnoise * noise.rnoise_adu)
+            threshold = (mm.mm_threshold_rnoise or 0.0) * noise.rnoise_adu
+        return cls(boundary, threshold, mm.mm_minimum_max2d_rnoise * noise.rnoise_adu)
 
     def beyond_threshold(self, image_adu: np.ndarray, statistics: Statistics) -> np.ndarray:
         """Return the pixels at which an image exceeds min2d by more than the threshold."""

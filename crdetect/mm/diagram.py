@@ -28,13 +28,13 @@ class Limits:
     ymax: float
 
     @classmethod
-    def around(cls, xmin: float, xmax: float, ymax: float, parameters: MM) -> Limits:
+    def around(cls, xmin: float, xmax: float, ymax: float, mm: MM) -> Limits:
         """Make limits that include the given ranges of x and y, ADU.
 
         The parameter ``mm_ydiag_max`` takes the place of ymax; fixed points are always included.
         """
-        fixed = [point[1] for point in parameters.mm_fixed_points_in_boundary or ()]
-        ymax = max([parameters.mm_ydiag_max or ymax, *((1 + _MARGIN) * y for y in fixed)])
+        fixed = [point[1] for point in mm.mm_fixed_points_in_boundary or ()]
+        ymax = max([mm.mm_ydiag_max or ymax, *((1 + _MARGIN) * y for y in fixed)])
         # Exposures without any noise have a diagram, too: neither range may be empty.
         return cls(xmin, max(xmax, np.nextafter(xmin, np.inf) + 1e-3), ymax or 1.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from crdetect.stack import sort_planes
 # have one signal in common. It limits the accuracy and was chosen by hand.
 _STEP_COMMON = 0.2
 # The same where each exposure has its own signal. The step is wider, because the number of
-# combinations of levels grows fast; what it adds to the scatter is corrected for (see `Tails.of`).
-# It was chosen by hand.
+# combinations of levels grows fast. The variance that rounding adds, step²/12, is subtracted from
+# that of the noise (see `Tails.of`). The number was chosen by hand.
 _STEP_EACH = 0.5
 # Relative step by which maps of gain and read noise are divided into populations. It was chosen by
 # hand.
@@ -144,7 +145,7 @@ class _Grid:
         return (np.square(0.5 * self.step * level + rnoise) - rnoise**2) / self.noise.gain
 
 
-def _key(exposure: ExpectedExposure) -> tuple[float, ...]:
+def _key(exposure: ExpectedExposure) -> tuple[Any, ...]:
     """Return the numbers on which the distribution of an exposure at a given signal depends."""
     noise = exposure.noise
     return exposure.factor, noise.gain, noise.rnoise_adu, noise.nbinom_shape

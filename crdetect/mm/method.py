@@ -30,7 +30,7 @@ from crdetect.mm.parameters import MM
 from crdetect.mm.scene import Expected, distinct, make_scene
 from crdetect.mm.simulation import simulate
 from crdetect.parameters import Parameters
-from crdetect.resources import Resources
+from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
 from crdetect.verdict import Check
 
@@ -160,12 +160,12 @@ def make_diagram(
     observation: Observation,
     hits: DetectorHits,
     mm: MM,
-    resources: Resources,
+    resources: Resources = ALL_PROCESSORS,
     boundary: Boundary | None = None,
 ) -> MedianMinimum:
     """Make the diagram of clean pixels and fit the boundary above them.
 
-    The name says what is made first; the diagram is part of the `MedianMinimum` that is returned.
+    The histograms of the diagram are part of the `MedianMinimum` that is returned.
 
     Parameters
     ----------
@@ -249,7 +249,9 @@ def _measure_shape(observation: Observation, hit: np.ndarray, mm: MM) -> NbinomS
     nbinom_shape = measure_nbinom_shape(np.array(values), noises)
     _logger.info("mm_nbinom_shape: %s", nbinom_shape)
     if mm.has_offsets:
-        _logger.warning("mm_nbinom_shape: auto takes offsets for excess noise: the κ is too low")
+        _logger.warning(
+            "mm_nbinom_shape: auto takes offsets for excess noise: the measured κ is too low"
+        )
     return nbinom_shape
 
 

@@ -87,9 +87,8 @@ class Expected:
     def exposures(self) -> tuple[ExpectedExposure, ...]:
         """Expected signal, flux factor and noise of each exposure."""
         n = len(self.factors)
-        signals, noises = (
-            each * n if len(each) == 1 else each for each in (self.signals_adu, self.noises)
-        )
+        signals = self.signals_adu * n if self.common_signal else self.signals_adu
+        noises = self.noises * n if len(self.noises) == 1 else self.noises
         return tuple(map(ExpectedExposure, signals, self.factors, noises))
 
     def select(self, index) -> Expected:

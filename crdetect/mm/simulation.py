@@ -20,9 +20,7 @@ from crdetect.stack import sort_planes
 _PIXELS_PER_JOB = 1 << 18
 
 
-def simulate(
-    scene: Scene, room: float, parameters: MM, resources: Resources = ALL_PROCESSORS
-) -> Diagram:
+def simulate(scene: Scene, room: float, mm: MM, resources: Resources = ALL_PROCESSORS) -> Diagram:
     """Simulate sets of clean exposures and count their pixels in the bins of the diagram.
 
     Parameters
@@ -31,7 +29,7 @@ def simulate(
         Clean pixels, with their expected signals and noises.
     room : float
         Height of the diagram, in units of the largest median − minimum of the first set.
-    parameters : MM
+    mm : MM
         Number of sets, seed, and limits of the diagram.
     resources : Resources, optional
         Computing resources; the result does not depend on them.
@@ -41,7 +39,7 @@ def simulate(
     Diagram
         Mean over the sets.
     """
-    seed = np.random.SeedSequence(parameters.mm_seed).entropy
+    seed = np.random.SeedSequence(mm.mm_seed).entropy
 
     def draw(job: tuple[int, int, slice]) -> tuple[np.ndarray, np.ndarray]:
         number, i, pixels = job
@@ -57,7 +55,7 @@ def simulate(
             min(float(x.min()) for x, _ in [(scene.min2d_adu, None), *first]),
             max(float(x.max()) for x, _ in [(scene.min2d_adu, None), *first]),
             room * max(float(y.max()) for _, y in first),
-            parameters,
+            mm,
         )
         counts, adding = np.zeros((BINS, BINS), np.int64), Lock()
 
@@ -67,8 +65,8 @@ def simulate(
                 np.add(counts, number, out=counts)
 
         in_threads(count, first)
-        in_threads(lambda job: count(draw(job)), jobs(range(1, parameters.mm_nsimulations)))
-    return Diagram(limits, counts / parameters.mm_nsimulations, parameters.mm_nsimulations)
+        in_threads(lambda job: count(draw(job)), jobs(range(1, mm.mm_nsimulations)))
+    return Diagram(limits, counts / mm.mm_nsimulations, mm.mm_nsimulations)
 
 
 def blocks(scene: Scene) -> list[slice]:
@@ -85,8 +83,8 @@ def draw_points(
 
     Returns
     -------
-    min2d, height : arrays
-        min2d and median2d − min2d of the pixels, ADU.
+    x, y : arrays
+        Coordinates of the pixels in the diagram: min2d and median2d − min2d, ADU.
     """
     planes = [exposure.draw_adu(pixels, rng) for exposure in scene.exposures]
     ordered = sort_planes(planes)

@@ -1,1 +1,1 @@
-"""What a parameter is: the kinds of values it may take, blocks of parameters, and their words."""
+"""Schema of parameters: kinds of values, blocks of parameters, and texts for people."""

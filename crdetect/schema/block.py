@@ -1,4 +1,4 @@
-"""A block of parameters: those of one detector, of one criterion, or the general ones."""
+"""Blocks of parameters: the parameters of a detector, of a criterion, or the general ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 def is_none(value: Any) -> bool:
-    """Tell if a value means *none*: None, an empty text, ``none`` or ``null``."""
+    """Return whether a value means *none*: None, an empty text, ``none`` or ``null``."""
     return value is None or (
         isinstance(value, str) and value.strip().lower() in ("", "none", "null")
     )
@@ -20,25 +20,27 @@ def parameter(default: Any, description: str, unit: str | None = None) -> Any:
     Parameters
     ----------
     default : object
-        Its default; ``...`` where the parameter must be given.
+        Default value; ``...`` for a parameter that must be given.
     description : str
-        What it does, for the template, the documentation, numina and the report.
+        What the parameter does, for the template, the documentation, numina and the report.
     unit : str, optional
-        Unit of its value.
+        Unit of the value.
     """
     return Field(default, description=description, json_schema_extra={"unit": unit})
 
 
 class Block(BaseModel):
-    """A block of parameters: frozen, and closed to unknown names.
+    """A block of parameters, which cannot be changed and accepts no unknown names.
+
+    It is not an observing block of numina, which names frames and a reduction mode.
 
     Attributes
     ----------
     prefix : str
-        What the names of its parameters begin with, before an underscore; empty for names
+        Beginning of the parameters' names, without the underscore that follows; empty for names
         without a prefix.
     title : str
-        What people call it.
+        Name of the block in the template, the documentation and the report.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

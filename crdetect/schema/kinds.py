@@ -1,7 +1,7 @@
-"""The kinds of values that a parameter may take, and what each of them accepts, in words.
+"""Kinds of values that a parameter may take, each with a text that says which values it accepts.
 
-A kind is an annotated type of pydantic: ``la_niter: Rounds``. Numbers are accepted as YAML and the
-command line give them, that is also as text ("1.0E6").
+A kind is an annotated type of pydantic: ``la_niter: Rounds``. Numbers are also accepted as text
+("1.0E6"), since YAML and the command line give some of them so.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from pydantic_core import CoreSchema, core_schema
 
 @dataclass(frozen=True)
 class Accepts:
-    """What a kind of value accepts, in words: for error messages, template and docs.
+    """Text that says which values a kind accepts, for messages, template and documentation.
 
     Attributes
     ----------
     words : str or callable
-        The words, or a function without arguments that returns them.
+        The text, or a function without arguments that returns it.
     """
 
     words: str | Callable[[], str]
 
     @property
     def text(self) -> str:
-        """The words."""
+        """The text."""
         return self.words if isinstance(self.words, str) else self.words()
 
 
 @dataclass(frozen=True)
 class WholeNumber:
-    """The kind of an integer between two limits, both included: ``Annotated[int, WholeNumber(1)]``.
+    """Integer between two limits, both included: ``Annotated[int, WholeNumber(1)]``.
 
     Attributes
     ----------
     minimum, maximum : int
-        The limits.
+        The limits. The default maximum is that of a C int, since C libraries get the values.
     """
 
     minimum: int
-    maximum: int = 2**31 - 1  # what a C integer holds, for the libraries that get the value
+    maximum: int = 2**31 - 1
 
     @property
     def text(self) -> str:
-        """What is accepted, in words."""
+        """Text that says which integers are accepted."""
         if self.maximum == WholeNumber.maximum:
             return f"an integer ≥ {self.minimum}"
         return f"an integer from {self.minimum} to {self.maximum}"
@@ -61,9 +61,9 @@ class WholeNumber:
 
 
 def not_boolean(value: Any) -> Any:
-    """Refuse true and false where a number is expected: Python would take them for 1 and 0."""
+    """Refuse true and false as numbers, although Python takes them for 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")  # noqa: TRY004 (pydantic wants it)
+        raise ValueError("a boolean is not a number")  # noqa: TRY004 (pydantic expects a ValueError)
     return value
 
 
@@ -76,12 +76,12 @@ def _flag(value: Any) -> Any:
 
 
 def _digits(value: Any) -> Any:
-    """Read a number in quotation marks."""
+    """Convert an integer that YAML read as text, because of quotation marks."""
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 def _nested(value: Any) -> Any:
-    """One item is accepted where a list of items is expected."""
+    """Make a list of a single item, which is accepted instead of a list."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (list, tuple, str)):
@@ -109,7 +109,7 @@ def _ordered(region: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 
 
 def _number_in_text(value: Any) -> Any:
-    """Tell a number that YAML reads as text, such as 1.0E6, from the name of a file."""
+    """Convert a number that YAML read as text, such as 1.0E6; leave the name of a file as it is."""
     if isinstance(value, str):
         try:
             return float(value)

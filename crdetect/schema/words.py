@@ -1,4 +1,4 @@
-"""Parameters in words: what a block accepts, and what is wrong with values that were given."""
+"""Texts about parameters: which values they accept, and what is wrong with given ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,21 @@ from crdetect.schema.kinds import Accepts, WholeNumber
 
 
 class Described(NamedTuple):
-    """A parameter as people read it."""
+    """A parameter as the template, the documentation, numina and the report present it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the parameter.
+    default : object
+        Default value; None for a parameter that must be given.
+    accepted : str
+        The accepted values, in words.
+    unit : str or None
+        Unit of the value.
+    description : str
+        What the parameter does.
+    """
 
     name: str
     default: Any
@@ -27,7 +41,7 @@ class Described(NamedTuple):
 
 
 def describe_block(model: type[Block]) -> list[Described]:
-    """Describe the parameters of a block, for the template, the docs and the recipe."""
+    """Describe the parameters of a block, for the template, the documentation and numina."""
     return [
         Described(
             name,
@@ -41,7 +55,7 @@ def describe_block(model: type[Block]) -> list[Described]:
 
 
 def accepted_values(field: FieldInfo) -> str:
-    """Say in words which values a field accepts."""
+    """Describe the values that a parameter accepts."""
     texts = [item.text for item in field.metadata if isinstance(item, Accepts | WholeNumber)]
     text = texts[-1] if texts else _annotation_text(field.annotation)
     optional = NoneType in get_args(field.annotation) and "or none" not in text
@@ -60,7 +74,22 @@ def _annotation_text(annotation: Any) -> str:
 
 
 def validate_block(model: type[Block], values: Mapping[str, Any]) -> tuple[Block | None, list[str]]:
-    """Validate one block; return it, or None and what is wrong with it."""
+    """Validate the values of one block of parameters.
+
+    Parameters
+    ----------
+    model : type of Block
+        The class of the block.
+    values : mapping
+        Values by the names of the parameters.
+
+    Returns
+    -------
+    block : Block or None
+        The block; None if a value is not accepted.
+    faults : list of str
+        What is wrong: unknown names, values that are missing, not accepted or contradictory.
+    """
     faults = [
         unknown_parameter(name, model.model_fields)
         for name in values
@@ -70,33 +99,36 @@ def validate_block(model: type[Block], values: Mapping[str, Any]) -> tuple[Block
     try:
         block = model.model_validate(known)
     except ValidationError as error:
-        return None, faults + _describe(error, model)
+        return None, faults + list(_faults_by_name(error, model).values())
     return (None if faults else block), faults
 
 
 def fault_of(model: type[Block], name: str, value: Any) -> str | None:
-    """Tell what is wrong with the value of one parameter, whatever the others are."""
+    """Say what is wrong with the value of one parameter by itself; None if it is accepted."""
     try:
         model.model_validate({name: value})
     except ValidationError as error:
-        own = [item for item in error.errors(include_url=False) if item["loc"][:1] == (name,)]
-        return _describe(error, model)[0] if own else None
+        return _faults_by_name(error, model).get(name)
     return None
 
 
 def unknown_parameter(name: Any, valid: Iterable[str]) -> str:
-    """Say that a name is unknown, and which valid one is nearest."""
+    """Say that a name is unknown, and suggest the most similar valid name."""
     near = difflib.get_close_matches(str(name), list(valid), n=1)
     return f"{name} is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def is_misspelt(name: Any, right: str) -> bool:
-    """Tell if a name is nearly the right one, but not quite."""
+    """Return whether a name differs from the right one, but only a little."""
     return name != right and bool(difflib.get_close_matches(str(name), [right], cutoff=0.8))
 
 
-def _describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One text per faulty parameter, whatever pydantic has to say of each branch of a union."""
+def _faults_by_name(error: ValidationError, model: type[BaseModel]) -> dict[str, str]:
+    """Describe each faulty parameter once.
+
+    pydantic reports an error for each branch of a union; of those only the first counts. The key
+    of a fault that concerns several parameters is its text.
+    """
     faults: dict[str, str] = {}
     for item in error.errors(include_url=False):
         name = str(item["loc"][0]) if item["loc"] else ""
@@ -108,11 +140,11 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         elif name not in faults:
             given = _given(error, name)
             faults[name] = f"{name} must be {accepted_values(field)}, not {given}"
-    return list(faults.values())
+    return faults
 
 
 def _given(error: ValidationError, name: str) -> str:
-    # the shortest location holds the value as the user wrote it
+    # the error with the shortest location holds the whole value, as the user wrote it
     inputs = [
         (len(other["loc"]), other["input"])
         for other in error.errors()
@@ -123,7 +155,7 @@ def _given(error: ValidationError, name: str) -> str:
 
 
 def yaml_value(value: Any) -> str:
-    """Write a value in one line of YAML."""
+    """Write a value as one line of YAML."""
     plain = json.loads(json.dumps(value))
     text = yaml.safe_dump(plain, default_flow_style=True, width=10**6)
     return text.removesuffix("\n...\n").strip()

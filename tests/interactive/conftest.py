@@ -7,7 +7,6 @@ from person import NOISE, Console, Hands
 import crdetect
 from crdetect.interactive import terminal, window
 from crdetect.pipeline import prepare
-from crdetect.resources import Resources
 from crdetect.simulate import simulate_exposures
 
 
@@ -41,7 +40,7 @@ def stack(simulation):
 
 @pytest.fixture(scope="session")
 def prepared(stack):
-    return prepare(stack, NOISE, crdetect.Parameters(), Resources(2))
+    return prepare(stack, NOISE, crdetect.Parameters(), workers=2)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import logging
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from crdetect.resources import Resources
 from crdetect.simulate import make_scene_e
 
 SHAPE = (60, 80)
+ONE = Resources(1)
 NOISE = Noise(1.0, 3.4)
 ANALYTIC = {"mm_simulation": "analytic"}
 
@@ -74,7 +76,9 @@ def test_signal_is_the_median_with_its_hits_replaced_and_nothing_negative():
     median_hits, hits = rng.random(SHAPE) < 0.1, rng.random(SHAPE) < 0.1
     ordered = np.sort(cube, axis=0)
     assert ordered[1].min() < 0
-    made = make_diagram(*observe(cube, median=median_hits, exposures=[hits] * 3), MM(**ANALYTIC), 1)
+    made = make_diagram(
+        *observe(cube, median=median_hits, exposures=[hits] * 3), MM(**ANALYTIC), ONE
+    )
     signal = np.maximum(np.where(median_hits, ordered[0], ordered[1]), 0)[~(hits | median_hits)]
     assert_expects(made, [signal] * 3)
 
@@ -83,7 +87,7 @@ def test_signals_of_single_exposures():
     cube = field(level=0.02)
     cleaned = cube - 1
     given = observe(cube, clean_exposures=list(cleaned), factors=[0.5, 1.0, 2.0])
-    made = make_diagram(*given, MM(mm_synthetic="single", **ANALYTIC), 1)
+    made = make_diagram(*given, MM(mm_synthetic="single", **ANALYTIC), ONE)
     # each has its own flux already
     assert_expects(made, [np.maximum(image, 0).ravel() for image in cleaned])
 
@@ -91,7 +95,7 @@ def test_signals_of_single_exposures():
 def test_flux_factors_and_noises_of_the_exposures():
     cube = field()
     noises, factors = [NOISE, Noise(2.0, 3.0), Noise(1.0, 5.0)], [0.8, 1.0, 1.2]
-    made = make_diagram(*observe(cube, noises, factors=factors), MM(**ANALYTIC), 1)
+    made = make_diagram(*observe(cube, noises, factors=factors), MM(**ANALYTIC), ONE)
     signal = np.maximum(np.median(cube, axis=0), 0).ravel()
     assert_expects(made, [signal] * 3, noises, factors)
 
@@ -100,10 +104,10 @@ def test_flux_factors_and_noises_of_the_exposures():
 def test_shape_of_photon_statistics(given):
     cube = field()
     if given is None:
-        made = make_diagram(*observe(cube), MM(mm_nbinom_shape=30.0, **ANALYTIC), 1)
+        made = make_diagram(*observe(cube), MM(mm_nbinom_shape=30.0, **ANALYTIC), ONE)
     else:
         parameters = MM(mm_photon_distribution="nbinom", mm_nbinom_shape=given, **ANALYTIC)
-        made = make_diagram(*observe(cube), parameters, 1)
+        made = make_diagram(*observe(cube), parameters, ONE)
     signal = np.maximum(np.median(cube, axis=0), 0).ravel()
     assert_expects(made, [signal] * 3, Noise(1.0, 3.4, given or np.inf))
     assert made.nbinom_shape is None
@@ -113,7 +117,7 @@ def test_measured_shape_is_used_and_told(caplog):
     cube = field(shape=(120, 160), noise=Noise(1.0, 3.4, 20.0))
     parameters = MM(mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **ANALYTIC)
     with caplog.at_level(logging.INFO, "crdetect"):
-        made = make_diagram(*observe(cube), parameters, 1)
+        made = make_diagram(*observe(cube), parameters, ONE)
     kappa = made.nbinom_shape.value
     assert 14 < kappa < 30
     assert made.used()["mm_nbinom_shape"] == kappa
@@ -130,10 +134,10 @@ def test_shape_is_measured_in_exposures_brought_to_the_same_flux(synthetic):
     factors = [0.7, 1.0, 1.4]
     cube = np.array([NOISE.draw_adu(f * signal, rng) for f in factors])
     parameters = MM(mm_photon_distribution="nbinom", mm_nbinom_shape="auto", mm_synthetic=synthetic)
-    simulated = make_diagram(*observe(cube, factors=factors), parameters, 1).nbinom_shape
+    simulated = make_diagram(*observe(cube, factors=factors), parameters, ONE).nbinom_shape
     noises = [NOISE.divided(f) for f in factors]
     divided = cube / np.reshape(factors, (3, 1, 1))
-    original = make_diagram(*observe(divided, noises), parameters, 1).nbinom_shape
+    original = make_diagram(*observe(divided, noises), parameters, ONE).nbinom_shape
     for shape in (simulated, original):
         assert abs(shape.excess) < 4 * shape.error
         assert shape.error < 2e-3
@@ -147,7 +151,7 @@ def moved(image, x, y):
 def test_given_offsets_move_the_signals():
     cube = field()
     offsets = [[-0.5, 0.5], [0.0, 0.0], [2.0, -1.0]]
-    made = make_diagram(*observe(cube), MM(mm_xy_offsets=offsets, **ANALYTIC), 1)
+    made = make_diagram(*observe(cube), MM(mm_xy_offsets=offsets, **ANALYTIC), ONE)
     signal = np.maximum(np.median(cube, axis=0), 0)
     assert_expects(made, [np.maximum(moved(signal, *xy), 0).ravel() for xy in offsets])
     assert made.used()["mm_xy_offsets"] == offsets
@@ -159,7 +163,7 @@ def test_missing_pixels_do_not_spoil_moved_signals():
     cube[:, 30, 40] = np.nan
     cube[0, 10, 10] = np.nan
     made = make_diagram(
-        observe(cube), MM(mm_xy_offsets=[[0.5, 0], [0, 0], [0, 0.5]], **ANALYTIC), Resources(1)
+        *observe(cube), MM(mm_xy_offsets=[[0.5, 0], [0, 0], [0, 0.5]], **ANALYTIC), ONE
     )
     assert np.isfinite(made.clean.counts).all()
     assert made.clean.counts.sum() == pytest.approx(cube[0].size - 2, rel=0.01)
@@ -174,7 +178,7 @@ def test_measured_offsets_are_used_and_told(caplog):
     spoilt[1, 40:60, 30:90] += 3e4  # the exposures as cleaned count
     parameters = MM(mm_crosscorr_region=[11, 110, 6, 85], **ANALYTIC)
     with caplog.at_level(logging.INFO, "crdetect"):
-        made = make_diagram(*observe(spoilt, clean_exposures=list(cube)), parameters, 1)
+        made = make_diagram(*observe(spoilt, clean_exposures=list(cube)), parameters, ONE)
     assert made.offsets.measured
     np.testing.assert_allclose(made.offsets.xy_px, offsets, atol=0.05)
     # FITS pixels, both ends included
@@ -196,7 +200,7 @@ def test_measured_offsets_are_used_and_told(caplog):
 def test_room_for_offsets(simulation):
     """Twice the largest clean value; four times with offsets, be they 0."""
     still, offset = (
-        make_diagram(*observe(field()), MM(mm_simulation=simulation, mm_xy_offsets=xy), 1)
+        make_diagram(*observe(field()), MM(mm_simulation=simulation, mm_xy_offsets=xy), ONE)
         for xy in (None, [[0, 0]] * 3)
     )
     # where signals may differ, pixels are grouped otherwise
@@ -206,10 +210,10 @@ def test_room_for_offsets(simulation):
 
 def test_monte_carlo_is_what_simulate_gives():
     cube = field()
-    made = make_diagram(*observe(cube), MM(mm_seed=8, mm_nsimulations=3), 2)
+    made = make_diagram(*observe(cube), MM(mm_seed=8, mm_nsimulations=3), Resources(2))
     ordered = np.sort(cube, axis=0)
     scene = scene_of([np.maximum(ordered[1], 0).ravel()] * 3, NOISE, min2d_adu=ordered[0].ravel())
-    expected = simulate(scene, 2.0, MM(mm_seed=8, mm_nsimulations=3), Resources(1))
+    expected = simulate(scene, 2.0, MM(mm_seed=8, mm_nsimulations=3), ONE)
     assert made.clean.limits == expected.limits
     np.testing.assert_array_equal(made.clean.counts, expected.counts)
     assert made.clean.nsets == 3
@@ -222,16 +226,18 @@ def test_monte_carlo_is_what_simulate_gives():
 
 
 def test_a_new_seed_is_told():
-    one, other = (make_diagram(*observe(field()), MM(mm_seed=None), 1) for _ in range(2))
+    one, other = (make_diagram(*observe(field()), MM(mm_seed=None), ONE) for _ in range(2))
     assert one.seed != other.seed
-    again = make_diagram(*observe(field()), MM(mm_seed=one.used()["mm_seed"]), 1)
+    again = make_diagram(*observe(field()), MM(mm_seed=one.used()["mm_seed"]), ONE)
     np.testing.assert_array_equal(again.clean.counts, one.clean.counts)
 
 
 @pytest.mark.parametrize("false_pixels", [None, 2.0])
 def test_computed_diagrams_know_no_seed(false_pixels):
     parameters = [MM(mm_seed=s, mm_false_pixels=false_pixels, **ANALYTIC) for s in (1, 2, None)]
-    one, *others = (make_diagram(*observe(field()), mm, n) for n, mm in enumerate(parameters, 1))
+    one, *others = (
+        make_diagram(*observe(field()), mm, Resources(n)) for n, mm in enumerate(parameters, 1)
+    )
     assert one.seed is None
     assert one.used() == {}
     x = np.linspace(-20, 500, 200)
@@ -246,7 +252,7 @@ def test_boundary_of_a_computed_diagram():
     heights = []
     for nsets in (1, 10, 1000):
         mm = MM(mm_nsimulations=nsets, **ANALYTIC)
-        made = make_diagram(*observe(field()), mm, 1)
+        made = make_diagram(*observe(field()), mm, ONE)
         points = computed_points(made.clean, 1 / nsets)
         np.testing.assert_array_equal(made.criterion.boundary.points.x, points[0])
         np.testing.assert_array_equal(made.criterion.boundary.points.y, points[1])
@@ -260,7 +266,7 @@ def test_boundary_of_a_computed_diagram():
 def test_number_above_is_told(false_pixels, caplog):
     cube = field()
     with caplog.at_level(logging.INFO, "crdetect"):
-        made = make_diagram(*observe(cube), MM(mm_false_pixels=false_pixels, **ANALYTIC), 1)
+        made = make_diagram(*observe(cube), MM(mm_false_pixels=false_pixels, **ANALYTIC), ONE)
     assert f"clean pixels expected above the boundary: {made.expected_above:.3g}" in caplog.text
     ordered = np.sort(cube, axis=0)
     pixels = CleanPixels.of(
@@ -277,14 +283,14 @@ def test_number_above_is_told(false_pixels, caplog):
 )
 def test_refitted_boundary_is_that_of_a_new_diagram(values):
     """As long as the height of the diagram is the same."""
-    first = make_diagram(*observe(field()), MM(**values), 1)
+    first = make_diagram(*observe(field()), MM(**values), ONE)
     edited = values | {
         "mm_knots_splfit": 4,
         "mm_niter_boundary_extension": 2,
         "mm_fixed_points_in_boundary": [[50.0, 0.5 * first.clean.limits.ymax]],
     }
     assert first.clean.limits.hold(edited["mm_fixed_points_in_boundary"])
-    made = make_diagram(*observe(field()), MM(**edited), 1)
+    made = make_diagram(*observe(field()), MM(**edited), ONE)
     refitted = first.refitted(MM(**edited))
     assert refitted.clean is first.clean
     assert refitted.expected_above == made.expected_above
@@ -298,10 +304,10 @@ def test_refitted_boundary_is_that_of_a_new_diagram(values):
 @pytest.mark.parametrize("simulation", ["montecarlo", "analytic"])
 def test_a_given_boundary_is_taken(simulation):
     mm = MM(mm_simulation=simulation)
-    boundary = make_diagram(*observe(field(1)), mm, 1).criterion.boundary
-    again = make_diagram(*observe(field(2)), mm, 1, boundary)
+    boundary = make_diagram(*observe(field(1)), mm, ONE).criterion.boundary
+    again = make_diagram(*observe(field(2)), mm, ONE, boundary)
     assert again.criterion.boundary is boundary
-    own = make_diagram(*observe(field(2)), mm, 1)
+    own = make_diagram(*observe(field(2)), mm, ONE)
     np.testing.assert_array_equal(again.clean.counts, own.clean.counts)
     if simulation == "analytic":
         assert again.expected_above != own.expected_above
@@ -311,7 +317,7 @@ def test_a_given_boundary_is_taken(simulation):
 def test_real_diagram_counts_the_pixels_of_the_exposures(simulation):
     cube = field()
     cube[0, :7] = np.nan
-    made = make_diagram(*observe(cube), MM(mm_simulation=simulation), 1)
+    made = make_diagram(*observe(cube), MM(mm_simulation=simulation), ONE)
     ordered = np.sort(cube[:, 7:], axis=0)
     limits = made.clean.limits
     expected = np.histogram2d(
@@ -325,11 +331,12 @@ def test_real_diagram_counts_the_pixels_of_the_exposures(simulation):
     assert made.real.nsets == 1
 
 
-def test_threshold_and_noise_of_the_criterion():
-    noises = [Noise(1.0, 3.0), Noise(1.0, 4.0), Noise(1.0, 5.0)]
-    made = make_diagram(*observe(field(), noises), MM(mm_threshold_rnoise=4.0), 1)
-    assert made.criterion.threshold_adu == 12.0
-    assert made.criterion.minimum_max2d_adu == 15.0
+@pytest.mark.parametrize("order", list(permutations([3.0, 4.0, 7.0])))
+def test_thresholds_are_in_units_of_the_median_read_noise(order):
+    noises = [Noise(1.0, rnoise) for rnoise in order]
+    made = make_diagram(*observe(field(), noises), MM(mm_threshold_rnoise=4.0), ONE)
+    assert made.criterion.threshold_adu == 16.0
+    assert made.criterion.minimum_max2d_adu == 20.0
 
 
 # ---------------------------------------------------------------------------------------------
@@ -366,12 +373,12 @@ def test_numbers_out_of_reach_are_refused_and_a_range_is_told():
     mm = MM(mm_false_pixels=500.0, mm_fixed_points_in_boundary=points, **ANALYTIC)
     refused = r"mm_false_pixels: 500 clean pixels .* accepted: [\d.e+-]+ to [\d.e+-]+$"
     with pytest.raises(InputError, match=refused):
-        make_diagram(*observe(field()), mm, 1)
+        make_diagram(*observe(field()), mm, ONE)
 
 
 def test_more_false_pixels_than_pixels():
     with pytest.raises(InputError, match=r"mm_false_pixels: 1e\+07 .* there are 4\d\d\d in all"):
-        make_diagram(*observe(field()), MM(mm_false_pixels=1e7, **ANALYTIC), 1)
+        make_diagram(*observe(field()), MM(mm_false_pixels=1e7, **ANALYTIC), ONE)
 
 
 @pytest.mark.parametrize("given", [{}, {"mm_xy_offsets": [[0, 0]] * 3}])
@@ -379,7 +386,7 @@ def test_a_measured_shape_holds_offsets_and_says_so(given, caplog):
     cube = field(shape=(120, 160), noise=Noise(1.0, 3.4, 20.0))
     mm = MM(mm_photon_distribution="nbinom", mm_nbinom_shape="auto", **given, **ANALYTIC)
     with caplog.at_level(logging.WARNING, "crdetect"):
-        make_diagram(*observe(cube), mm, 1)
+        make_diagram(*observe(cube), mm, ONE)
     assert ("takes offsets for excess noise" in caplog.text) == bool(given)
 
 
@@ -401,7 +408,7 @@ def observed_of(n, maps=False, copies=False):
     if copies:
         exposures = exposures.copy()
         noises = [Noise(np.copy(noise.gain), np.copy(noise.rnoise_adu)) for _ in range(n)]
-    model = fit_exposure_model(Stack(exposures), noise, Parameters().jt, 1)
+    model = fit_exposure_model(Stack(exposures), noise, Parameters().jt, ONE)
     return observe(exposures, noises, n - 1, exposure_model=model, factors=list(flux))
 
 
@@ -413,8 +420,8 @@ def test_diagram_is_computed_for_every_number_of_exposures(n, synthetic):
             check_available(n, n - 1)
         return
     observed = observed_of(n)
-    mm = MM(mm_simulation="analytic", mm_synthetic=synthetic, mm_cr_coincidences=n - 1)
-    diagram = make_diagram(*observed, mm, 1)
+    mm = MM(mm_simulation="analytic", mm_synthetic=synthetic)
+    diagram = make_diagram(*observed, mm, ONE)
     assert diagram.clean.counts.sum() == pytest.approx(observed[0].statistics.min2d.size, rel=2e-3)
     assert diagram.expected_above < 0.5
     statistics = observed[0].statistics
@@ -428,7 +435,7 @@ def test_diagram_is_computed_for_every_number_of_exposures(n, synthetic):
 @pytest.mark.parametrize("simulation", ["analytic", "montecarlo"])
 def test_copies_make_the_same_diagram(simulation, synthetic, maps):
     mm = MM(mm_simulation=simulation, mm_synthetic=synthetic, mm_seed=4, mm_nsimulations=2)
-    one, copied = (make_diagram(*observed_of(3, maps, copies), mm, 1) for copies in (False, True))
+    one, copied = (make_diagram(*observed_of(3, maps, copies), mm, ONE) for copies in (False, True))
     np.testing.assert_array_equal(one.clean.counts, copied.clean.counts)
     assert one.clean == copied.clean
     assert one.criterion == copied.criterion

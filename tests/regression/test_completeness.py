@@ -77,7 +77,7 @@ def test_completeness(shared, case, network, completeness, false_px, record_prop
     detector = make_detector(Parameters.from_mapping(NETWORKS[network]), Resources(2))
     mask = detector.detect(image, noise).mask
     found, false = mask[strong].mean(), np.count_nonzero(mask & ~dilate(any_hit, 1))
-    record_property("completeness", found)
-    record_property("false_px", false)
+    record_property("completeness", float(found))
+    record_property("false_px", int(false))
     assert found >= completeness
     assert false <= false_px

@@ -1,6 +1,7 @@
 """Pages of features."""
 
 import logging
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from crdetect import Noise, Parameters, Stack, detect
 from crdetect.catalogue import Shelf
 from crdetect.masks import BOTH, CLASSES, Feature, label_features
-from crdetect.plots.images import grey_limits
+from crdetect.plots.images import grey_limits, rows_and_columns
 from crdetect.plots.pages import Sheet, _DiagramPage, _ImagesPage, describe, write_pages
 from crdetect.plots.surroundings import Surroundings, outline
 from crdetect.simulate import simulate_exposures
@@ -96,6 +97,29 @@ def test_outline_is_closed_and_between_inside_and_outside():
     assert outline(np.zeros((3, 3), bool)).shape == (0, 2, 2)
 
 
+def test_pixels_of_a_feature_in_its_surroundings():
+    feature = feature_at([3, 4, 4], [7, 7, 8])
+    around = Surroundings.around(feature, 3, (20, 30))
+    y, x = np.nonzero(around.holds(feature))
+    pixels = zip(x + around.first[0], y + around.first[1], strict=True)
+    assert set(pixels) == {(4, 8), (5, 8), (5, 9)}  # FITS
+
+
+def test_outline_in_the_surroundings_is_one_line_with_gaps():
+    feature = feature_at([3], [7])
+    around = Surroundings.around(feature, 3, (20, 30))
+    x, y = around.outline(around.holds(feature))
+    assert np.isnan(x).sum() == np.isnan(y).sum() == 4  # after each of the four sides
+    corners = set(zip(x[~np.isnan(x)], y[~np.isnan(y)], strict=True))
+    assert corners == {(3.5, 7.5), (4.5, 7.5), (3.5, 8.5), (4.5, 8.5)}
+
+
+@pytest.mark.parametrize("n", range(1, 20))
+def test_grid_has_room_for_all_panels_and_no_empty_row(n):
+    rows, columns = rows_and_columns(n)
+    assert (rows - 1) * columns < n <= rows * columns
+
+
 # ---------------------------------------------------------------------------------------------
 # Pages
 
@@ -123,6 +147,28 @@ def test_images_page_shows_what_is_around_the_feature(sheet, features):
             hit = np.count_nonzero(found.masks.crmasks[i, feature.y, feature.x])
             assert panels[i].get_title() == f"exposure {i + 1}: {hit} of {feature.x.size} masked"
         assert page.figure.get_suptitle() == describe(sheet, feature)
+
+
+def test_line_on_a_feature_says_what_its_class_means(exposures):
+    for method, words in (
+        ("mm_pycosmic", "with pixels found by both methods (any4)"),
+        ("joint", "found by joint detection only (only2)"),
+        ("pycosmic", "found by PyCosmic only (only3)"),
+    ):
+        sheet = run(exposures, crmethod=method)
+        highest = max(sheet.detection.features, key=lambda f: sheet.heights(f)[1].max())
+        assert describe(sheet, highest).startswith(f"CR {highest.number}, {words}: ")
+
+
+def test_legend_of_a_page_is_not_over_itself(sheet, features):
+    for page in (_ImagesPage(sheet), _DiagramPage(sheet)):
+        page.show(features[0])
+        page.figure.canvas.draw()
+        legend = [text for text in page.figure.texts if text.get_position()[1] < 0.05]
+        assert sum("(code " in text.get_text() for text in legend) == 4
+        boxes = [text.get_window_extent() for text in legend]
+        assert all(box.x1 < page.figure.bbox.x1 for box in boxes)
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_corrected_median_is_the_combination(sheet, exposures):

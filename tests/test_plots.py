@@ -27,7 +27,7 @@ from crdetect.plots import (
     mediancr,
     number_at_median,
 )
-from crdetect.plots.images import grey_limits, images_height_in, reduced
+from crdetect.plots.images import grey_limits, images_height_in, reduced, thinning_step
 from crdetect.plots.style import count_norm, two_part_map
 from crdetect.simulate import simulate_exposures
 
@@ -665,6 +665,13 @@ def test_any_shape_can_be_reduced(shape):
     assert max(small.shape) == 1000
     assert min(small.shape) >= 1
     assert 2 < images_height_in(shape, 7.5) < 8
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1000, 7), (1001, 7), (2000, 5), (4112, 4096)])
+def test_thinned_image_has_short_sides(shape):
+    step = thinning_step(shape)
+    assert max(np.zeros(shape)[::step, ::step].shape) <= 1000
+    assert step == 1 or max(shape) / (step - 1) > 1000  # no more is left out than needed
 
 
 @pytest.mark.parametrize("scale", ["zscale", "minmax"])

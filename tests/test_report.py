@@ -152,6 +152,18 @@ def test_figures_are_inside(page, path):
             assert image.width >= 900
 
 
+def test_captions_say_what_each_figure_shows(sheet, tmp_path):
+    write(sheet.detection, tmp_path, Shelf.FIGURES, Shelf.REPORT)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name, caption in {
+        "diagnostic_mediancr.png": "Pixels flagged in MEDIANCR",
+        "diagnostic_crmask2.png": "Pixels flagged in exposure 2",
+        "diagnostic_histogram2d.png": "The Median-Minimum diagram",
+        "flux_factor3.png": "The flux of exposure 3",
+    }.items():
+        assert f"<figcaption>{caption} <code>{name}</code>" in text
+
+
 class Verdict(IntEnum):
     GOOD = 0
     BAD = 2

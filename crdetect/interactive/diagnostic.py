@@ -10,7 +10,7 @@ from matplotlib.backend_bases import KeyEvent
 
 from crdetect.errors import Stopped
 from crdetect.interactive import terminal
-from crdetect.interactive.keys import DIAGNOSTIC
+from crdetect.interactive.keys import DIAGNOSTIC, hint
 from crdetect.interactive.window import Window, open_window
 from crdetect.masks import CLASSES
 from crdetect.pipeline import Detection
@@ -21,6 +21,7 @@ from crdetect.plots.words import class_labels, code_labels
 from crdetect.stack import Stack
 
 _TITLE = "MEDIANCR"
+_HINTS = "info", "list", "numbers", "next", "back", "continue", "stop", "help"
 _MOST_LISTED = 500  # largest number of pixels listed on the terminal at a time
 _MOST_NUMBERS = 200  # largest number of features whose numbers are written on the images
 _PLANES, _IMAGES = ("(a)", "(b)"), ("(c)", "(d)")  # panels of the diagram, and of the images
@@ -41,7 +42,9 @@ def look_at(detection: Detection, stack: Stack) -> str:
     Stopped
         If the person stops the run.
     """
-    with open_window(mediancr(detection), _TITLE, DIAGNOSTIC) as window:
+    hints = [name for name in _HINTS if name != "back" or detection.diagram is not None]
+    figure = mediancr(detection, hint(DIAGNOSTIC, hints))
+    with open_window(figure, _TITLE, DIAGNOSTIC) as window:
         viewer = _Viewer(window, detection, stack)
         while True:
             action, event = window.wait()

@@ -1,8 +1,8 @@
-"""Figures of what a run found; they are made from results, nothing is detected here.
+"""Figures and report of a run, drawn from its results.
 
-matplotlib is used through its object interface, without pyplot: figures belong to nobody but the
-caller, whatever the thread, and nothing stays open. Which figure is written when, and under which
-name, stands in `crdetect.catalogue`.
+matplotlib is used through its object interface, without pyplot, so that several threads can draw
+and no figure stays open. `crdetect.catalogue` lists the names of the figures and the conditions
+under which each one is written.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ __all__ = [
     "write_report",
 ]
 
-_COMPRESSION = 3  # zlib level of the PNG files: higher ones take longer and gain little
+# Level of compression of the PNG files, from 0 to 9 (zlib): higher levels take much longer and make
+# files little smaller.
+_COMPRESSION = 3
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    # savefig would draw the figure twice.
+    # Figure.savefig would draw the figure twice.
     figure.canvas.print_png(path, pil_kwargs={"compress_level": _COMPRESSION})

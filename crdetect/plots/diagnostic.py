@@ -46,13 +46,15 @@ _LINEAR_UP_TO = 2.0
 _LOG_COLOR = "#F3EFE6"  # background of the part where the axis is logarithmic
 
 
-def mediancr(detection: Detection) -> Figure:
+def mediancr(detection: Detection, foot: str = "") -> Figure:
     """Draw the pixels and features of MEDIANCR in the diagram, and on median2d and mean2d.
 
     Parameters
     ----------
     detection : Detection
         The result of a run, with any crmethod.
+    foot : str, optional
+        Line at the foot of the figure.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def mediancr(detection: Detection) -> Figure:
         Shown("(c) median2d", statistics.median2d, codes),
         Shown("(d) mean2d", statistics.mean2d, codes),
     ]
-    return _draw_mask(detection, subject_mediancr(detection), shown)
+    return _draw_mask(detection, subject_mediancr(detection), shown, foot)
 
 
 def meancr(detection: Detection, meancr_adu: np.ndarray) -> Figure:
@@ -165,7 +167,9 @@ class Shown:
     codes: np.ndarray
 
 
-def _draw_mask(detection: Detection, subject: Subject, shown: list[Shown]) -> Figure:
+def _draw_mask(
+    detection: Detection, subject: Subject, shown: list[Shown], foot: str = ""
+) -> Figure:
     flagged = Flagged.of(subject, detection.statistics)
     plane = Plane.of(detection, subject, flagged)
     images_in = images_height_in(subject.codes.shape, _PANEL_WIDTH_IN)
@@ -185,6 +189,8 @@ def _draw_mask(detection: Detection, subject: Subject, shown: list[Shown]) -> Fi
     for ax, image in zip(lower.subplots(1, 2), shown, strict=True):
         draw_image(ax, image.image_adu, detection.parameters.general.color_scale, image.title)
         _mark_pixels(ax, image.codes, labels)
+    if foot:
+        lower.supxlabel(foot, fontsize="small")
     _add_legend(upper, pixels, plane, flagged, detection.statistics)
     upper.suptitle(_title(detection, subject, flagged.features))
     _draw_features(features, x, flagged, subject.numbers)
@@ -373,7 +379,7 @@ def _inside(x_adu: np.ndarray, limits: Limits) -> np.ndarray:
 
 
 def _crowding(n: int) -> float:
-    """Factor by which n markers are made smaller: all of them cover less than a panel."""
+    """Factor of the size of n markers: 1 up to 500 of them, falling to 0.5 for 8000 or more."""
     return float(np.clip((500 / max(n, 1)) ** 0.25, 0.5, 1))
 
 

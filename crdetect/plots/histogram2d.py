@@ -28,8 +28,8 @@ from crdetect.plots.style import ORANGE, count_norm, new_figure, two_part_map
 FIXED, KNOTS = "fixed points", "knots"
 """Identifiers (gid) of the markers that move when a person edits the boundary."""
 
-# Lowest expected number of pixels in a bin of a computed diagram that is drawn: a computed diagram
-# has no empty bins, and without a limit its colour scale would have hundreds of decades.
+# Lowest expected number of pixels in a bin of a computed diagram that is drawn; chosen by eye. Far
+# above the boundary the numbers are tiny but not 0, and the colour scale has to end somewhere.
 _LEAST_COMPUTED = 1e-4
 
 

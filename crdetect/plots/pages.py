@@ -36,10 +36,10 @@ _DPI = 100  # pixels per inch of images in the file: few are enough, the pixels 
 _FADED = 0.3  # opacity of the codes of other features
 _MOST_LABELS = 15  # largest number of pixels of a feature that are labelled in the diagram
 _LEAST_LABELLED = 0.1  # lowest height of a labelled pixel, in units of the highest of the feature
-_MOST_ROWS = 30  # largest number of pixels of a feature in the table: as many as the page holds
+_MOST_ROWS = 30  # largest number of pixels of a feature in the table; chosen by eye
 _LINES = ("-", "--")  # symbols of a legend that are lines, not markers
-# Mean width of a character of the small font in a legend, and width of a symbol with the gap
-# between two entries, in widths of a page; measured on pages.
+# Width of a character of the small font in a legend, and width of a symbol with the gap between two
+# entries, in widths of a page; chosen so that entries do not overlap (a test looks at that).
 _CHARACTER, _SYMBOL = 0.0054, 0.045
 # The texts are in fonts that every PDF viewer has: laying out and embedding the glyphs of other
 # fonts would take half of the time. These fonts have the characters of Windows 1252 only, and one

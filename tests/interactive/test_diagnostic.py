@@ -56,6 +56,12 @@ def test_zoom_is_linked_between_panels(look):
     )  # fmt: skip
 
 
+def test_keys_stand_at_the_foot(look):
+    feet = []
+    look(check(lambda figure: feet.extend(part.get_supxlabel() for part in figure.subfigs)))
+    assert any("[i] info" in foot and "[?] help" in foot for foot in feet)
+
+
 def test_pixel_info_on_an_image(look, detection, stack, capsys):
     look(press("i", "(d)", 31.3, 45.8))
     text = capsys.readouterr().out
@@ -95,6 +101,7 @@ def test_list_of_the_flagged_pixels_in_the_zoom(look, detection, capsys):
     everywhere, inside = re.findall(r"flagged pixels in the zoom: (\d+)", text)
     features = detection.features
     assert int(everywhere) == features.label.size
+    assert "values of the mask: added by dilation or by the user (code 1), PyCosmic only" in text
     in_zoom = (features.x + 1 < 64) & (features.y + 1 < 48)
     assert 0 < int(inside) == np.count_nonzero(in_zoom)
     rows = [line.split()[:4] for line in text.splitlines() if re.fullmatch(r" +\d+ .*", line)]

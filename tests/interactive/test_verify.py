@@ -9,6 +9,7 @@ from person import NOISE, check, press, repeated, same_masks
 import crdetect
 from crdetect.errors import Stopped
 from crdetect.interactive.verify import Verdicts, verify
+from crdetect.masks import class_meanings
 from crdetect.pipeline import prepare
 from crdetect.resources import Resources
 
@@ -38,7 +39,10 @@ def test_keys_decide(hands, detection, stack):
     hands.will(press("k"), press("r"), press("u"), press("k"), press("r"), press("m"))
     hands.will(check(lambda figure: titles.append(figure.get_suptitle())), press("q"))
     parameters = verify(detection, stack)
-    assert titles[0].startswith("feature 5 of ")
+    fifth = list(detection.features)[4]
+    words = class_meanings(detection.code_meanings)[fifth.class_name]
+    total = len(detection.features)
+    assert titles[0].startswith(f"feature 5 of {total}, {words} ({fifth.class_name}): ")
     assert "2 kept, 1 rejected, 1 rejected in MEDIANCR only" in titles[0]
     ignored = {tuple(pixel) for pixel in parameters.general.pixels_to_be_ignored_as_cr}
     rows, columns = np.nonzero(pixels_of(detection, 3))
@@ -78,7 +82,14 @@ def test_figure_shows_the_feature(hands, detection, stack):
                 shown = stack.exposures[1][rows, columns]
                 np.testing.assert_array_equal(ax.images[0].get_array(), shown)
 
-    hands.will(check(around), press("q"))
+    def explained(figure):
+        (legend,) = figure.legends
+        texts = [text.get_text() for text in legend.get_texts()]
+        meanings = detection.code_meanings
+        assert sorted(texts) == sorted(f"{meanings[code]} (code {code})" for code in (1, 2, 3, 4))
+        assert "[k] keep" in legend.get_title().get_text()
+
+    hands.will(check(around), check(explained), press("q"))
     verify(detection, stack)
 
 

@@ -88,6 +88,7 @@ def register(subparsers: Any, _config: Any) -> None:
 
 def _exiting_with_3_if_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
     def run(*arguments: Any) -> int | None:
+        _enable_loggers()
         try:
             return command(*arguments)
         except StoppedByPerson as stopped:
@@ -95,6 +96,17 @@ def _exiting_with_3_if_stopped(command: Callable[..., int | None]) -> Callable[.
             return 3
 
     return run
+
+
+def _enable_loggers() -> None:
+    """Enable the loggers of crdetect.
+
+    numina configures logging after it has loaded the entry points of its command, and this
+    configuration disables all loggers that exist already.
+    """
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "crdetect" and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 def extend_megara(drps: DrpGeneric) -> None:

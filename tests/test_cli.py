@@ -482,7 +482,7 @@ BAD_MASKS = {
     "missing": (lambda *_: None, "No such file"),
     "text": (text_for_masks, "cannot be read as FITS"),
     "other": (other_product, "no extension"),
-    "shape": (masks_of_other_exposures, "the exposures are 3 of shape (64, 64)"),
+    "shape": (masks_of_other_exposures, "but there are 3 exposures of shape (64, 64)"),
     "broadcast": (tampered("MEDIANCR", with_data(np.ones((1, 128), np.uint8))), "different shapes"),
     "small auxclean": (tampered("AUXCLEAN", with_data(np.ones((3, 3)))), "different shapes"),
     "small crmask": (tampered("CRMASK2", with_data(np.ones((3, 3), "u1"))), "different shapes"),

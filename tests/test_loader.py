@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import logging
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -40,6 +41,17 @@ def test_numina_lists_the_instrument_without_complaint():
     assert "Instrument: CRDETECT" in done.stdout
     assert "Problem" not in done.stdout + done.stderr
     assert "Warning" not in done.stderr
+
+
+def test_numina_run_enables_our_loggers(monkeypatch):
+    monkeypatch.setattr("crdetect.loader.get_system_drps", DrpGeneric)
+    ours, others = (logging.getLogger(f"{package}.of_a_test") for package in ("crdetect", "other"))
+    ours.disabled = others.disabled = True  # as the logging configuration of numina leaves them
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    run = subparsers.add_parser("run")
+    run.set_defaults(command=lambda *_: (ours.disabled, others.disabled))
+    register(subparsers, None)
+    assert run.get_default("command")() == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -432,7 +432,7 @@ def test_masks_of_other_exposures(sequence, more_data):
         more_data, block("CrCombination", frames=[*FRAMES, "exposure_4.fits"], crmasks=masks)
     )
     (more_data / "obsid1_work" / "crmasks.fits").unlink()
-    assert_one_line(run, "the exposures are 4 of shape (60, 80)")
+    assert_one_line(run, "but there are 4 exposures of shape (60, 80)")
 
 
 # ---------------------------------------------------------------------------------------------

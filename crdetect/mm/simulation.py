@@ -39,7 +39,7 @@ def simulate(scene: Scene, room: float, mm: MM, resources: Resources = ALL_PROCE
     Diagram
         Mean over the sets.
     """
-    seed = seed_of(mm)
+    seed = np.random.SeedSequence(mm.mm_seed).entropy
 
     def draw(job: tuple[int, int, slice]) -> tuple[np.ndarray, np.ndarray]:
         number, i, pixels = job

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,20 +60,6 @@ class StoredMasks:
     uuid: str
     exposures: tuple[Identity, ...]
     verdict: Verdict | None
-
-    def uses_auxmedian(self, parameters: Parameters, given: Collection[str]) -> bool:
-        """Return whether AUXCLEAN fills pixels masked in all exposures.
-
-        Parameters
-        ----------
-        parameters : Parameters
-            The parameters of the run that applies the masks.
-        given : collection of str
-            Names of the parameters that the user gave. Without ``use_auxmedian`` the parameter of
-            the run that made the masks counts.
-        """
-        decisive = parameters if "use_auxmedian" in given else self.parameters
-        return decisive.general.use_auxmedian
 
 
 def read_boundary_file(path: Path) -> Boundary:

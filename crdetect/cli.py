@@ -256,7 +256,7 @@ def _shown(finished: Run) -> list:
         table.add_row(name, str(number))
     meanings = class_meanings(finished.detection.code_meanings)
     counts = ", ".join(
-        f"{number} {name} ({meanings[name]})" for name, number in summary["features"].items()
+        f"{summary['features'][name]} {name} ({words})" for name, words in meanings.items()
     )
     found = [f"{name}: {text}" for name, text in finished.findings().items()]
     quality = finished.quality

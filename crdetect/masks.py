@@ -29,30 +29,33 @@ any other mixture. Added pixels do not count."""
 
 
 def code_meanings(detector: str | None, criterion: str | None) -> dict[int, str]:
-    """Return the meaning of each code in words.
+    """Return the meaning in words of each code that may occur.
 
     Parameters
     ----------
     detector, criterion : str or None
         Names, as people read them, of the detector of one image and of the criterion that compares
-        the exposures; None for one that takes no part.
+        the exposures; None for one that takes no part, whose codes are left out.
     """
-    return {
-        ADDED: "added by dilation or by the user",
-        AUX_ONLY: f"{detector or 'detector'} only",
-        ACROSS_ONLY: f"{criterion or 'criterion'} only",
-        BOTH: "both methods",
-    }
+    meanings = {ADDED: "added by dilation or by the user"}
+    if criterion is not None:
+        meanings[ACROSS_ONLY] = f"{criterion} only"
+    if detector is not None:
+        meanings[AUX_ONLY] = f"{detector} only"
+    if detector is not None and criterion is not None:
+        meanings[BOTH] = "both methods"
+    return meanings
 
 
 def class_meanings(codes: dict[int, str]) -> dict[str, str]:
-    """Return the meaning of each class of features in words, given those of the codes."""
-    return {
-        "any4": f"with pixels found by {codes[BOTH]}",
-        "only3": f"found by {codes[AUX_ONLY]}",
-        "only2": f"found by {codes[ACROSS_ONLY]}",
-        "other": "any other mixture",
+    """Return the meaning in words of each class of features that may occur, from the codes."""
+    beginnings = {BOTH: "with pixels found by", AUX_ONLY: "found by", ACROSS_ONLY: "found by"}
+    meanings = {
+        name: f"{beginnings[code]} {codes[code]}"
+        for name, code in zip(CLASSES, (BOTH, AUX_ONLY, ACROSS_ONLY), strict=False)
+        if code in codes
     }
+    return meanings | {"other": "any other mixture"}
 
 
 def label_features(mask: np.ndarray) -> tuple[int, np.ndarray]:

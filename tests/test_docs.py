@@ -162,7 +162,7 @@ def test_table_of_products_is_the_catalogue(html):
 
 def test_codes_and_classes_are_explained(html):
     rows = Page(html / "products.html").table_rows(2) | Page(html / "products.html").table_rows(3)
-    assert {str(code) for code in code_meanings(None, None)} <= set(rows)
+    assert {str(code) for code in code_meanings("a detector", "a criterion")} <= set(rows)
     assert set(CLASSES) <= set(rows)
 
 

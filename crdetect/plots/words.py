@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from crdetect.masks import ACROSS_ONLY, ADDED, AUX_ONLY, BOTH, Features, class_meanings
+from crdetect.masks import Features, class_meanings
 from crdetect.pipeline import Detection
-from crdetect.plots.style import CLASS_CODES, LOOKS
+from crdetect.plots.style import LOOKS
 
 MEDIANCR = "hit in so many exposures that the median is wrong"
 MEANCRT = "hit in at least one exposure, so that the mean is wrong"
@@ -22,15 +22,8 @@ def code_labels(detection: Detection) -> dict[int, str]:
 
     Codes of a method that takes no part in the run are left out.
     """
-    method = detection.parameters.general.method
-    takes_part = {
-        ADDED: True,
-        AUX_ONLY: method.detector is not None,
-        ACROSS_ONLY: method.criterion is not None,
-        BOTH: method.detector is not None and method.criterion is not None,
-    }
     meanings = detection.code_meanings
-    return {code: f"{meanings[code]} (code {code})" for code in LOOKS if takes_part[code]}
+    return {code: f"{meanings[code]} (code {code})" for code in LOOKS if code in meanings}
 
 
 def class_labels(detection: Detection) -> dict[str, str]:
@@ -38,12 +31,8 @@ def class_labels(detection: Detection) -> dict[str, str]:
 
     Classes of a method that takes no part in the run are left out.
     """
-    codes = code_labels(detection)
-    return {
-        name: f"{words} ({name})"
-        for name, words in class_meanings(detection.code_meanings).items()
-        if CLASS_CODES[name] in codes
-    }
+    meanings = class_meanings(detection.code_meanings)
+    return {name: f"{words} ({name})" for name, words in meanings.items()}
 
 
 def class_counts(detection: Detection, features: Features) -> str:

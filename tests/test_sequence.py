@@ -180,7 +180,7 @@ def test_what_was_forced_is_told(sequence):
     summary = sequence.values("3")["summary"]
     assert "in another order" in summary["forced"]
     assert summary["quality"]["verdict"] == "PARTIAL"
-    assert any("It was forced" in reason for reason in summary["quality"]["reasons"])
+    assert any("this was forced" in reason for reason in summary["quality"]["reasons"])
     with sequence.open("combined_mean.fits", "3") as hdul:
         history = "".join(hdul[0].header["HISTORY"])
     assert "forced: the exposures are in another order" in history

@@ -13,6 +13,7 @@ from benchmarks.sensitivity import __main__ as command
 from benchmarks.sensitivity import measurements, variations
 from crdetect.equivalence import matching, model, noise_model
 from crdetect.joint import hits
+from crdetect.resources import Resources
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ALL = [*variations.of_joint_detection(), *variations.of_measurements()]
@@ -79,8 +80,8 @@ def test_passes_are_those_of_the_variation(monkeypatch):
     monkeypatch.setattr(matching, "_fit", lambda *args: seen.append(args[4]) or NOTHING)
     level = np.full((3, 64, 64), 100.0, np.float32)
     with left_out.applied():
-        model.match(level, 10.0, 1)
-        model.match(level, 10.0, 1, passes=())
+        model.match(level, 10.0, Resources(1))
+        model.match(level, 10.0, Resources(1), passes=())
     used = matching.PASSES
     assert seen == [used[0], used[0], used[2], used[3]]
 

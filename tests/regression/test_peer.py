@@ -367,7 +367,7 @@ def test_client_gives_our_combined_images(shared, name, use_auxmedian):
         use_auxmedian=use_auxmedian,
         pixels_to_be_replaced_by_local_median=replaced,
     )
-    hdul = crmasks_hdul(detection, exposures.headers[0], [])
+    hdul = crmasks_hdul(detection, detection.quality, exposures.headers[0], [])
     combined = detection.combine(exposures.stack, exposures.noise)
     for combination in COMBINATIONS:
         value, variance, count = client(hdul, exposures.stack, combination, use_auxmedian)

@@ -1,12 +1,14 @@
 """What tests share: reference data, folders that are filled once, and which tests start what."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from rich.logging import RichHandler
 
 pytest.register_assert_rewrite("made", "person", "runs", "scenes")
 
@@ -48,6 +50,16 @@ def filled_once(tmp_path_factory):
         return path, json.loads(filled.read_text())
 
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_logging_of_the_command():
+    """Take away the handler that the command has put up in this process, in whatever test."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, RichHandler):
+            root.removeHandler(handler)
+    logging.captureWarnings(capture=False)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from crdetect.plots import (
     meancr,
     mediancr,
     number_at_median,
+    style,
 )
 from crdetect.plots.images import grey_limits, images_height_in, reduced, thinning_step
 from crdetect.plots.style import count_norm, two_part_map
@@ -175,7 +176,8 @@ def figures(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", UNUSUAL)
-def test_unusual_runs(case, tmp_path, figures):
+def test_unusual_runs(case, tmp_path, figures, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 50)  # nobody looks at them, and they take a third of the time
     # any warning would be an error
     found = run(**UNUSUAL[case])
     expected = [HISTOGRAM, MEDIANCR] if found.diagram else [MEDIANCR]

@@ -98,6 +98,23 @@ def test_array_part_knows_neither_framework_nor_screen(module):
     assert not outside & set(imported_by(module))
 
 
+BELOW = {
+    "equivalence/": ("crdetect.mm", "crdetect.joint", "crdetect.pipeline", "crdetect.quality"),
+    "mm/": ("crdetect.joint", "crdetect.pipeline", "crdetect.quality"),
+    "joint/": ("crdetect.mm", "crdetect.pipeline", "crdetect.quality"),
+    "detectors/": ("crdetect.mm", "crdetect.joint", "crdetect.pipeline", "crdetect.quality"),
+}
+"""What each package must not import: the criteria do not know each other, and stand above."""
+
+
+@pytest.mark.parametrize("folder", BELOW)
+def test_packages_stand_above_each_other(folder):
+    modules = [name for name in MODULES if name.startswith(folder)]
+    imported = {name for module in modules for name in imported_by(module)}
+    assert not {name for name in imported if name.startswith(BELOW[folder])}
+    assert any(name.startswith("crdetect.") for name in imported)
+
+
 @pytest.mark.parametrize("module", ARRAY_PART)
 def test_array_part_prints_and_asks_nothing(module):
     assert not {"print", "input", "breakpoint"} & set(called_in(module))

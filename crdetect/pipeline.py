@@ -98,6 +98,11 @@ class Detection:
         return self.observation.exposure_model
 
     @property
+    def calibration(self) -> ExposureModel | None:
+        """The exposure model under the name that it had in earlier versions."""
+        return self.exposure_model
+
+    @property
     def diagram(self) -> MedianMinimum | None:
         """The Median-Minimum diagram with its boundary; None if M.M.Cosmic did not take part."""
         return self.criterion if isinstance(self.criterion, MedianMinimum) else None

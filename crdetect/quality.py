@@ -219,7 +219,7 @@ def _model_checks(observation: Observation, model: ExposureModel) -> Iterator[Ch
         "read noise measured in differences of exposures, relative to rnoise",
         measured / given,
         _READ_NOISE,
-        f"Check gain and rnoise: the measured read noise is {measured:.3g} e",
+        f"Check gain and rnoise: from the exposures rnoise would be {measured:.3g} e",
     )
 
 
@@ -408,10 +408,10 @@ def _faint_noise_check(observation: Observation, usable: np.ndarray) -> Iterator
     read = np.mean([np.mean(np.square(noise.rnoise_adu)) for noise in noises])
     rnoise = np.sqrt(max(ratio**2 * all_noise - (all_noise - read), 0))
     yield Check.of(
-        "scatter of faint pixels among the exposures relative to the noise of gain and rnoise",
+        "noise of faint pixels in differences of exposures, relative to that of gain and rnoise",
         ratio,
         _FAINT_NOISE,
-        f"Check gain, bias and rnoise: it would be {rnoise:.3g} ADU if gain and bias are right",
+        f"Check gain, bias and rnoise: rnoise would be {rnoise:.3g} ADU if gain and bias are right",
     )
 
 

@@ -110,7 +110,7 @@ def test_spread_that_differs():
 def test_read_noise_far_from_the_stated_one(stated, verdict):
     check = find(quality(rnoise=stated * RNOISE), "faint")
     assert check.verdict is verdict
-    measured = float(check.advice.split("it would be ")[1].split(" ADU")[0])
+    measured = float(check.advice.split("rnoise would be ")[1].split(" ADU")[0])
     assert measured == pytest.approx(RNOISE, rel=0.1)
 
 

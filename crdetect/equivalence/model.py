@@ -55,6 +55,11 @@ class ExposureModel:
     inflation: np.ndarray
 
     @property
+    def model(self) -> NoiseModel:
+        """The noise model under the name that it had in earlier versions."""
+        return self.noise_model
+
+    @property
     def equivalent(self) -> bool:
         """Whether no significant difference beyond noise was found between the exposures."""
         return self.matched.differences_e is None and not any(self.noise_model.terms)

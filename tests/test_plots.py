@@ -702,6 +702,7 @@ def differing():
     )
 
 
+@pytest.mark.slow
 def test_figures_of_what_was_measured(differing, tmp_path):
     names = {path.name for path in write(differing, tmp_path, Shelf.FIGURES)}
     measured = {
@@ -717,6 +718,7 @@ def test_figures_of_what_was_measured(differing, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_of_what_was_given(tmp_path):
     found = run(flux_factor=[1, 1, 1], mm_xy_offsets=[[0, 0]] * 3)
     names = {path.name for path in write(found, tmp_path, Shelf.FIGURES)}

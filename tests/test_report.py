@@ -152,6 +152,7 @@ def test_figures_are_inside(page, path):
             assert image.width >= 900
 
 
+@pytest.mark.slow
 def test_captions_say_what_each_figure_shows(sheet, tmp_path):
     write(sheet.detection, tmp_path, Shelf.FIGURES, Shelf.REPORT)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -269,6 +270,7 @@ def test_there_is_a_largest_size_and_the_report_says_so(sheet, tmp_path, monkeyp
     assert f"The {len(shown)} highest of {n} features" in text
 
 
+@pytest.mark.slow
 def test_size_with_500_features(tmp_path):
     """Sprites of noise are as large as any: a feature takes less than a hundredth of the room."""
     sheet = run((500, 600), double_hits=150, mm_dilation=0)

@@ -186,6 +186,7 @@ def test_stop(hands, start):
     assert not plt.get_fignums()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("false_pixels", [None, 1.0])
 def test_computed_diagram_is_fitted_again(hands, stack, false_pixels):
     values = {"mm_simulation": "analytic", "mm_false_pixels": false_pixels}

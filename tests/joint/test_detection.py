@@ -130,6 +130,7 @@ def test_read_noise_that_is_too_low_is_noticed():
     assert detection.masks.crmasks.mean() < 1e-4
 
 
+@pytest.mark.slow
 def test_adaptive_diagram_flags_fewer_differences(different):
     values = {"crmethod": "mm_lacosmic", "mm_simulation": "analytic"}
     plain = run(different, **values)

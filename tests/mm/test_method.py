@@ -343,6 +343,7 @@ def test_thresholds_are_in_units_of_the_median_read_noise(order):
 # mm_false_pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("false_pixels", "seeds"), [(0.5, 40), (5.0, 20), (50.0, 20)])
 def test_flagged_pixels_of_clean_exposures_are_as_many_as_asked_for(false_pixels, seeds):
     """Drawn by numpy alone; nothing but the boundary keeps pixels out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,3 +104,9 @@ class Noise:
         photons = rng.poisson(expected_e) / self.gain
         read = rng.standard_normal(signal_adu.shape, dtype=np.float32) * self.rnoise_adu
         return (photons + read).astype(np.float32)
+
+
+def distinct(noises: Sequence[Noise]) -> tuple[Noise, ...]:
+    """Return one noise if all are equal, otherwise all of them."""
+    first, *others = noises
+    return (first,) if all(noise == first for noise in others) else tuple(noises)

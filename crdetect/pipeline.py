@@ -112,7 +112,7 @@ class Detection:
         """Checks of the result; they take a while and are made when they are first asked for."""
         return assess(
             self.observation,
-            self.detector_hits.anywhere(),
+            self.detector_hits.anywhere,
             self.masks,
             self.diagram,
             self.parameters,

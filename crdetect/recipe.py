@@ -414,8 +414,7 @@ class SchemaRecipe(BaseRecipe):
         )
         with whole_or_nothing(Path(), patterns(BESIDE_FITS)) as folder:
             finished.write(folder, BESIDE_FITS)
-        summary = finished.summary()
-        self.logger.info("masks %s: %s", finished.uuid, summary["masked_pixels"])
+        self.logger.info("masks %s: %s", finished.uuid, finished.masked_pixels)
         return finished
 
     def signed(self, hdul: fits.HDUList) -> fits.HDUList:

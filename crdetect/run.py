@@ -101,14 +101,17 @@ class Run:
         """Return sentences on the results of the run, for people."""
         return []
 
+    @cached_property
+    def masked_pixels(self) -> dict[str, int]:
+        """Number of masked pixels of each mask, by the names of the masks."""
+        named = masks_by_name(self.masks)
+        return {name: int(np.count_nonzero(mask)) for name, mask in named.items()}
+
     def summary(self) -> dict[str, Any]:
         """Return a summary in plain values: UUID and pixel numbers of the masks, and quality."""
         return {
             "masks_uuid": self.uuid,
-            "masked_pixels": {
-                name: int(np.count_nonzero(mask))
-                for name, mask in masks_by_name(self.masks).items()
-            },
+            "masked_pixels": self.masked_pixels,
             "quality": self.quality.to_mapping(),
         }
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from crdetect.detectors import make_detector
 from crdetect.equality import by_value
-from crdetect.equivalence.observation import Observation
+from crdetect.equivalence.observation import Observation, Progress
 from crdetect.noise import Noise
 from crdetect.parameters import Parameters
 from crdetect.resources import Resources
@@ -41,6 +41,7 @@ class DetectorHits:
     auxclean: np.ndarray
     clean_exposures: list[np.ndarray | None]
 
+    @cached_property
     def anywhere(self) -> np.ndarray:
         """Return the pixels flagged in the median or in any exposure, (rows, columns) of bool."""
         return np.logical_or.reduce([self.median, *self.exposures])
@@ -50,7 +51,7 @@ def detect_in_each_image(
     observation: Observation,
     parameters: Parameters,
     resources: Resources,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> DetectorHits:
     """Run the detector that ``crmethod`` names on median2d, mean2d and every exposure.
 

@@ -14,7 +14,7 @@ from crdetect.equivalence.flux import FluxFactors, divided, measure_flux, number
 from crdetect.equivalence.model import ExposureModel, fit_exposure_model
 from crdetect.equivalence.offsets import aligned
 from crdetect.masks import region_mask
-from crdetect.noise import Noise
+from crdetect.noise import Noise, distinct
 from crdetect.parameters import Parameters
 from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
@@ -67,8 +67,8 @@ class Observation:
         Medians over the exposures of gain and of read noise, so that the order of the exposures
         does not matter.
         """
-        first = self.noises[0]
-        if all(own == first for own in self.noises):
+        first, *others = distinct(self.noises)
+        if not others:
             return first
         gains, rnoises = zip(*((own.gain, own.rnoise_adu) for own in self.noises), strict=True)
         return Noise(np.median(gains, axis=0), np.median(rnoises, axis=0), first.nbinom_shape)
@@ -81,8 +81,8 @@ class Observation:
         """
         if self.exposure_model is not None:
             return self.exposure_model.noise(self.noise)
-        first = self.noises[0]
-        return first if all(own == first for own in self.noises) else self.noises
+        first, *others = distinct(self.noises)
+        return self.noises if others else first
 
     def image(self, which: str | int) -> np.ndarray:
         """Image by its name, ``median2d`` or ``mean2d``, or by the index of an exposure; ADU."""

@@ -27,8 +27,9 @@ from crdetect.mm.checks import boundary_checks
 from crdetect.mm.criterion import DiagramCriterion
 from crdetect.mm.diagram import Diagram
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Expected, distinct, make_scene
+from crdetect.mm.scene import Expected, make_scene
 from crdetect.mm.simulation import simulate
+from crdetect.noise import distinct
 from crdetect.parameters import Parameters
 from crdetect.resources import ALL_PROCESSORS, Resources
 from crdetect.stack import Stack, Statistics
@@ -190,7 +191,7 @@ def make_diagram(
     InputError
         If the parameters do not fit the exposures, or there are no clean pixels.
     """
-    hit = hits.anywhere()
+    hit = hits.anywhere
     nbinom_shape = _measure_shape(observation, hit, mm)
     offsets = _find_offsets(observation, hits, mm)
     scene = make_scene(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,12 +97,6 @@ class Expected:
             self.factors,
             tuple(noise.select(index) for noise in self.noises),
         )
-
-
-def distinct(noises: Sequence[Noise]) -> tuple[Noise, ...]:
-    """Return one noise if all are equal, otherwise all of them, as `Expected` takes them."""
-    first, *others = noises
-    return (first,) if all(noise == first for noise in others) else tuple(noises)
 
 
 @by_value

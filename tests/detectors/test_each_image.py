@@ -76,7 +76,7 @@ def test_without_a_detector_nothing_is_found(cube, crmethod):
     holed[0, 5, 5] = np.nan
     hits = found_in(holed, progress=steps.append, crmethod=crmethod)
     assert not any(mask.any() for mask in (hits.median, hits.mean, *hits.exposures))
-    assert not hits.anywhere().any()
+    assert not hits.anywhere.any()
     np.testing.assert_array_equal(hits.auxclean, np.nanmedian(holed, axis=0).astype(np.float32))
     assert steps == []
 
@@ -185,6 +185,6 @@ def test_anywhere_is_the_median_and_the_exposures():
     median, mean, *exposures = masks
     hits = DetectorHits(median, mean, exposures, np.zeros(SHAPE, np.float32), [None] * 3)
     expected = median | exposures[0] | exposures[1] | exposures[2]
-    np.testing.assert_array_equal(hits.anywhere(), expected)
+    np.testing.assert_array_equal(hits.anywhere, expected)
     assert (mean & ~expected).any()
     np.testing.assert_array_equal(median, masks[0])

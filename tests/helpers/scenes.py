@@ -3,7 +3,8 @@
 import numpy as np
 
 from crdetect import Noise
-from crdetect.mm.scene import Expected, Scene, distinct
+from crdetect.mm.scene import Expected, Scene
+from crdetect.noise import distinct
 
 
 def scene_of(signals_adu, noise, coincidences=2, factors=None, min2d_adu=None):

@@ -4,8 +4,9 @@ from scenes import scene_of
 
 from crdetect import InputError, Noise, Stack
 from crdetect.mm.parameters import MM
-from crdetect.mm.scene import Expected, ExpectedExposure, distinct, make_scene
+from crdetect.mm.scene import Expected, ExpectedExposure, make_scene
 from crdetect.mm.simulation import simulate
+from crdetect.noise import distinct
 from crdetect.resources import Resources
 
 SHAPE = (4, 5)
